@@ -1,0 +1,28 @@
+"""What every electronic-structure engine offers."""
+
+from typing import Protocol
+
+from storage.schema import Basis, Conformer, ElectronicState, IntArray
+
+
+class Engine(Protocol):
+    """Turns a conformer into an electronic state. A frozen dataclass of its settings, so that it can be pickled."""
+
+    def basis(self, numbers: IntArray) -> Basis:
+        """The shells of the distinct elements among `numbers`, known before any calculation.
+
+        Raises UnsupportedElement, naming the first element the engine has no parameters for.
+        """
+        ...
+
+    def core_electrons(self, number: int) -> int:
+        """Electrons of the element `number` that the engine leaves out of the density (0: all-electron)."""
+        ...
+
+    def orbital_limit(self, conformer: Conformer) -> int:
+        """Most orbitals that `solve` can return for this conformer."""
+        ...
+
+    def solve(self, conformer: Conformer) -> ElectronicState:
+        """Run the calculation. Raises a MoleculeFailed; never returns an unconverged state."""
+        ...
