@@ -85,7 +85,10 @@ class Shell:
 
 @dataclass(frozen=True)
 class Basis:
-    """The shells of each element, by atomic number. A molecule's functions run over atoms, then shells, then components."""
+    """The shells of each element, by atomic number.
+
+    A molecule's functions run over its atoms, then the shells of each, then their components.
+    """
 
     shells: Mapping[int, Sequence[Shell]]
 
@@ -105,7 +108,9 @@ class ElectronicState:
     occupations: FloatArray  # (orbitals,)
     alpha_orbitals: int = 0  # how many leading orbitals hold alpha electrons only; 0: every orbital is restricted
     energy: float = float("nan")  # hartree; NaN where the engine has none
-    dipole: tuple[float, float, float] = (float("nan"),) * 3  # e·bohr, of nuclei (or ions) and electrons, about the coordinate origin
+    dipole: tuple[float, float, float] = (
+        float("nan"),
+    ) * 3  # e·bohr, of nuclei (or ions) and electrons, about the coordinate origin
     homo: float = float("nan")  # hartree
     lumo: float = float("nan")  # hartree
     spin_square: float = float("nan")  # ⟨S²⟩ of an unrestricted state

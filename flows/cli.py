@@ -1,0 +1,227 @@
+"""The command line. Each command imports only what it needs, so that each kind of machine installs only its part."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from storage.errors import RequestError, RhoflowError
+
+if TYPE_CHECKING:
+    from flows.status import Status
+
+BEGUN = time.time()
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Lists of molecules become electron-density datasets, and the datasets trained models.",
+)
+
+StorePath = Annotated[Path, typer.Argument(help="the dataset's folder, by custom NAME.zarr")]
+RecipePath = Annotated[Path, typer.Argument(help="the recipe, a TOML file")]
+Workers = Annotated[int, typer.Option(min=1, help="processes on this machine")]
+Limit = Annotated[Optional[int], typer.Option(min=1, help="only the first N rows of the source")]  # noqa: UP045
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
+CPUS = len(os.sched_getaffinity(0))
+
+
+@app.command()
+def build(
+    recipe: RecipePath,
+    store: StorePath,
+    workers: Workers = CPUS,
+    cluster: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="address of a running Dask scheduler, e.g. tcp://10.0.0.5:8786, instead of --workers"),
+    ] = None,
+    limit: Limit = None,
+    strict: Annotated[bool, typer.Option(help="exit with 1 when a row failed")] = False,
+) -> None:
+    """Build a dataset, or resume: run the same command again after any interruption.
+
+    Example: `rhoflow build recipe.toml molecules.zarr --workers 8`
+    """
+    from flows.recipe import read_recipe
+
+    read_recipe(recipe)  # a wrong recipe ends here, before any server or worker starts
+    configure_prefect()
+    from flows.dataset import build_dataset
+
+    status = build_dataset(recipe, store, workers, cluster, limit, BEGUN)
+    print_status(store, status)
+    if strict and status.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(recipe: RecipePath, store: StorePath, limit: Limit = None) -> None:
+    """Read the source, make the conformers, and fix which sample is computed where.
+
+    Example: `rhoflow plan recipe.toml molecules.zarr`, then `rhoflow run` in as many jobs as you like.
+    """
+    from flows.conform import conform_part, read_source
+    from flows.plan import plan_dataset
+    from flows.progress import Meter
+    from flows.recipe import read_recipe, recipe_values
+    from flows.status import RunRecord
+    from storage.header import Header, begin_store
+
+    values = read_recipe(recipe)
+    begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
+    parts = read_source(store, values, limit)
+    record = RunRecord(store, 1, BEGUN)
+    with Meter("conformers", parts, unit="parts") as meter:
+        for part in range(parts):
+            record.count(1 if conform_part(store, part) else 0)
+            meter.advance(1)
+    planned = plan_dataset(store)
+    print(f"{store}: {sum(planned.samples.values())} samples in {len(planned.shards())} shards")
+
+
+@app.command()
+def run(
+    store: StorePath,
+    parts: Annotated[str, typer.Option(help="i/N: the i-th of N equal parts of the shards, i from 1")] = "1/1",
+) -> None:
+    """Compute the shards of one part, in this process: for batch jobs, without Prefect and Dask.
+
+    Example: `rhoflow run molecules.zarr --parts $SLURM_ARRAY_TASK_ID/32`
+    """
+    from flows.progress import Meter
+    from flows.shard import compute_shard
+    from flows.status import RunRecord
+    from storage.plan import read_plan
+    from storage.receipts import has_receipt
+
+    part, count = read_parts(parts)
+    shards = [shard.number for shard in read_plan(store).shards()][part - 1 :: count]
+    missing = [number for number in shards if not has_receipt(store, number)]
+    record = RunRecord(store, 1, BEGUN)
+    with Meter("shards", len(shards), len(shards) - len(missing), unit="shards") as meter:
+        for number in missing:
+            compute_shard(store, number)
+            record.count(1)
+            meter.advance(1)
+
+
+@app.command()
+def seal(store: StorePath) -> None:
+    """Close a dataset whose shards are all computed: tables, statistics, splits, metadata.
+
+    Example: `rhoflow seal molecules.zarr`
+    """
+    from flows.status import read_status
+    from storage.seal import seal as seal_store
+
+    seal_store(store)
+    print_status(store, read_status(store))
+
+
+@app.command()
+def status(store: StorePath, as_json: AsJson = False) -> None:
+    """How far a build is: rows done, failed by reason, missing; time spent, rate, time left.
+
+    Example: `rhoflow status molecules.zarr --json`
+    """
+    from flows.status import read_status, status_json
+
+    read = read_status(store)
+    if as_json:
+        print(status_json(read))
+    else:
+        print_status(store, read)
+
+
+@app.command()
+def failures(store: StorePath, as_json: AsJson = False) -> None:
+    """Which molecules failed, and why.
+
+    Example: `rhoflow failures molecules.zarr`
+    """
+    import json
+
+    from storage.outcomes import read_row_outcomes
+    from storage.plan import read_plan
+
+    failed = [failure for row in read_row_outcomes(store, read_plan(store)) for failure in row.failures]
+    if as_json:
+        print(json.dumps([{"id": end.id, "reason": end.outcome, "message": end.message} for end in failed]))
+        return
+    for end in failed:
+        print(f"{end.id}\t{end.outcome}\t{end.message}")
+    if not failed:
+        print("no failures")
+
+
+@app.command()
+def recipe(
+    path: Annotated[Optional[Path], typer.Argument(help="a recipe to check")] = None,  # noqa: UP045
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of recipes")] = False,
+) -> None:
+    """Check a recipe and print every key with its value, defaults filled in; or print the schema.
+
+    Example: `rhoflow recipe recipe.toml`
+    """
+    import json
+
+    from flows.recipe import read_recipe, recipe_schema, recipe_values
+
+    if schema:
+        print(recipe_schema())
+    elif path is not None:
+        print(json.dumps(recipe_values(read_recipe(path)), indent=2))
+    else:
+        raise RequestError("rhoflow recipe: name a recipe to check, or ask for --schema")
+
+
+def configure_prefect() -> None:
+    """Prefect's settings where the user has not chosen others; it reads them when it is imported."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # people see progress; the server keeps every line
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def read_parts(parts: str) -> tuple[int, int]:
+    """("3/8") → (3, 8). Raises RequestError."""
+    first, slash, second = parts.partition("/")
+    if not (slash and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+        raise RequestError(f"--parts {parts}: write i/N with 1 ≤ i ≤ N, for example 3/8")
+    return int(first), int(second)
+
+
+def print_status(store: Path, status: "Status") -> None:
+    failed = sum(status.failed.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in status.failed.items())
+    print(f"{store}: {'sealed' if status.sealed else 'not sealed yet'}")
+    print(
+        f"  rows       {status.rows}: {status.done} done, {failed} failed{f' ({reasons})' if failed else ''}, "
+        f"{status.missing} missing"
+    )
+    if status.computing_seconds:
+        rate = (status.done + failed) / status.wall_seconds if status.wall_seconds else 0.0
+        left = status.missing / rate if rate else float("nan")
+        print(f"  computing  {status.computing_seconds:.1f} CPU s in child processes")
+        print(
+            f"  wall       {status.wall_seconds:.1f} s on {status.workers} workers: "
+            f"{100 * status.overhead:+.1f} % over computing / workers"
+        )
+        print(f"  rate       {rate:.2f} rows/s" + (f", about {left:.0f} s left" if status.missing else ""))
+
+
+def main() -> None:
+    """The console script: errors that are the user's to mend end in one message and an exit code."""
+    try:
+        app()
+    except RhoflowError as error:
+        print(f"rhoflow: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,106 @@
+"""Source rows become parts, and parts of rows become parts of conformers."""
+
+import itertools
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.isolation import shared_child
+from flows.recipe import Recipe
+from pipeline.conformers import conform
+from pipeline.failures import MoleculeFailed
+from pipeline.sources import read_molecules
+from storage.errors import StoreError
+from storage.header import read_header
+from storage.layout import SOURCE_END, conformers_key, source_key
+from storage.objects import read_record, write_record
+from storage.parts import ROWS_PER_PART, ConformedRow, read_source_part, write_conformer_part, write_source_part
+from storage.schema import Molecule
+
+
+def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
+    """Copy the source into the store, part by part; returns the number of parts. A copied source is not read again.
+
+    Raises SourceError (bad file, bad ids) and StoreError where the store holds rows of another `limit`.
+    """
+    wanted: dict[str, int | None] = {"limit": limit}
+    if (store / SOURCE_END).exists():
+        end = read_record(store, SOURCE_END)
+        if end["limit"] != limit:
+            raise StoreError(
+                f"{store} was begun with --limit {end['limit']}, now it is {limit}: "
+                "keep the limit, or build into a new store"
+            )
+        return int(str(end["parts"]))
+    parts = rows = 0
+    for molecules in _batches(itertools.islice(_open_source(recipe), limit)):
+        write_source_part(store, parts, molecules)
+        parts, rows = parts + 1, rows + len(molecules)
+    if not rows:
+        raise StoreError(f"{recipe.source.path} holds no molecules: there is nothing to build")
+    write_record(store, SOURCE_END, {"parts": parts, "rows": rows, **wanted})
+    return parts
+
+
+def source_parts(store: Path) -> int:
+    """How many parts the source has, once it is read."""
+    return int(str(read_record(store, SOURCE_END)["parts"]))
+
+
+def is_conformed(store: Path, part: int) -> bool:
+    return (store / conformers_key(part)).exists()
+
+
+def conform_part(store: Path, part: int) -> float:
+    """Make the conformers of one part, unless it is done; returns the CPU seconds spent now."""
+    if is_conformed(store, part):
+        return 0.0
+    recipe = Recipe.model_validate(read_header(store).recipe)
+    if not (store / source_key(part)).exists():
+        raise StoreError(f"{store} has no source part {part}: run `rhoflow plan` or `rhoflow build` first")
+    rows, seconds = [], 0.0
+    for molecule in read_source_part(store, part):
+        row, spent = _conform_row(molecule, recipe)
+        rows.append(row)
+        seconds += spent
+    write_conformer_part(store, part, rows, {"computing_seconds": seconds, "host": platform.node()})
+    return seconds
+
+
+def _conform_row(molecule: Molecule, recipe: Recipe) -> tuple[ConformedRow, float]:
+    child = shared_child(recipe.limits.memory_gib)
+    settings = recipe.conformers
+    report = child.run(
+        _conform,
+        molecule,
+        settings.keep,
+        settings.count,
+        settings.optimise,
+        settings.seed,
+        seconds=recipe.limits.seconds_per_molecule,
+    )
+    about = (molecule.row, molecule.id)
+    if isinstance(report.end, MoleculeFailed):
+        return ConformedRow(*about, report.end.reason, str(report.end), molecule.labels), report.seconds
+    return ConformedRow(*about, "ok", "", molecule.labels, report.end), report.seconds
+
+
+def _conform(molecule: Molecule, keep: bool, count: int, optimise: str, seed: int) -> list:  # type: ignore[type-arg]
+    return conform(molecule, keep=keep, count=count, optimise=optimise, seed=seed)  # type: ignore[arg-type]
+
+
+def _open_source(recipe: Recipe) -> Iterator[Molecule]:
+    source = recipe.source
+    return read_molecules(
+        source.path,
+        smiles=source.smiles,
+        id=source.id,
+        labels=source.labels,
+        charge=source.charge,
+        unpaired=source.unpaired,
+    )
+
+
+def _batches(molecules: Iterator[Molecule]) -> Iterator[list[Molecule]]:
+    while batch := list(itertools.islice(molecules, ROWS_PER_PART)):
+        yield batch

@@ -1,0 +1,233 @@
+"""The recipe: one TOML file that says what a dataset is, read into frozen, validated values."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from storage.errors import RequestError
+
+NAME = r"^[a-z][a-z0-9_]*$"
+Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
+
+
+class RecipeError(RequestError):
+    """The recipe is wrong; the message names file, key, value and remedy."""
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Table):
+    """Where the molecules come from."""
+
+    path: Path = Field(description="csv, tsv, smi, sdf, xyz, extxyz or parquet; relative to the recipe")
+    smiles: str = Field("smiles", description="column of the SMILES, for tables")
+    id: str | None = Field(None, description="column or tag of the ids; without one, row numbers")
+    charge: str | None = Field(None, description="column of the charge, for tables")
+    unpaired: str | None = Field(None, description="column of the number of unpaired electrons, for tables")
+    labels: tuple[str, ...] = Field((), description="columns or tags carried along as labels")
+
+
+class Conformers(Table):
+    """The geometries of a molecule."""
+
+    keep: bool = Field(False, description="use the 3-D geometry of the input as it is")
+    count: PositiveInt = 1
+    optimise: Literal["none", "mmff", "gfn2"] = "mmff"
+    seed: int = Field(7, ge=0)
+
+
+class GaussianDensity(Table):
+    engine: Literal["gaussian"]
+    exponent: PositiveFloat = Field(1.2, description="of the density of every atom, 1/bohr²")
+
+
+class SadDensity(Table):
+    engine: Literal["sad"]
+    variant: Literal["minao", "gth-szv"] = "minao"
+    basis: str = "gth-tzv2p"
+    pseudopotential: str = Field("gth-pbe", description='"none": all-electron')
+
+
+class XtbDensity(Table):
+    engine: Literal["gfn2", "gfn1"]
+    library: Literal["tblite", "xtb-python"] = "tblite"
+
+
+class DftDensity(Table):
+    engine: Literal["dft"]
+    functional: str = "PBE"
+    basis: str = "gth-tzv2p"
+    pseudopotential: str = Field("gth-pbe", description='"none": all-electron')
+    boundary: Literal["open"] = "open"
+
+
+Density: TypeAlias = Annotated[GaussianDensity | SadDensity | XtbDensity | DftDensity, Field(discriminator="engine")]
+
+
+class Box(Table):
+    """The grid of a molecule: the smallest size class that holds it with its margin."""
+
+    spacing_angstrom: PositiveFloat = 0.2
+    margin_angstrom: float = Field(3.0, ge=0)
+    sampling: Literal["cell", "point"] = "cell"
+    orient: bool = Field(False, description="turn molecules to their principal axes first")
+    classes: tuple[PositiveInt, ...] = Field((32, 48, 64, 80, 96), min_length=1, description="cells along an edge")
+
+    @model_validator(mode="after")
+    def _ascending_even(self) -> "Box":
+        if list(self.classes) != sorted(set(self.classes)) or any(cells % 2 for cells in self.classes):
+            raise ValueError(f"{list(self.classes)} are not even numbers in ascending order")
+        return self
+
+
+class Channels(Table):
+    """Which fields are stored."""
+
+    densities: tuple[str, ...] | None = Field(None, description="names of [densities.…]; all of them by default")
+    gradient_magnitude: tuple[str, ...] = ()
+    atom_types: bool = False
+    atom_type_elements: tuple[str, ...] = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
+
+
+class Splits(Table):
+    """Fractions of the molecules, by a hash of the molecule."""
+
+    train: float = Field(0.8, ge=0, le=1)
+    validation: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Splits":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train, validation and test add up to {total}, not to 1")
+        return self
+
+
+class Limits(Table):
+    """What one molecule may cost."""
+
+    seconds_per_molecule: PositiveFloat = 3600
+    memory_gib: PositiveFloat = 8
+
+
+class Storage(Table):
+    """How samples are stored."""
+
+    shard_samples: PositiveInt = 16
+    round_to: float = Field(1e-6, ge=0, description="electrons/bohr³; values become multiples of a power of two")
+    wavefunctions: bool = True
+
+
+class Recipe(Table):
+    """What a dataset is."""
+
+    electrons: Literal["valence", "all"] = "valence"
+    source: Source
+    conformers: Conformers = Conformers()
+    densities: dict[Name, Density] = Field(min_length=1)
+    grid: Box
+    channels: Channels = Channels()
+    splits: Splits = Splits()
+    limits: Limits = Limits()
+    store: Storage = Storage()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Recipe":
+        named = {
+            "channels.densities": self.channels.densities or (),
+            "channels.gradient_magnitude": self.channels.gradient_magnitude,
+        }
+        for key, names in named.items():
+            for name in names:
+                if name not in self.densities:
+                    raise ValueError(f"{key} names {name!r}, but [densities] has {', '.join(self.densities)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_electron_convention(self) -> "Recipe":
+        for name, density in self.densities.items():
+            counts_all = getattr(density, "pseudopotential", "gth") == "none"
+            if counts_all != (self.electrons == "all"):
+                raise ValueError(
+                    f"[densities.{name}] counts {'all' if counts_all else 'valence'} electrons, "
+                    f'but electrons = "{self.electrons}": a dataset never mixes the two'
+                )
+        return self
+
+    @property
+    def channel_densities(self) -> tuple[str, ...]:
+        return tuple(self.densities) if self.channels.densities is None else self.channels.densities
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Raises RecipeError naming file, key, value and remedy; nothing else has been touched by then."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+    recipe = parse_recipe(text, path)
+    source = recipe.source.path if recipe.source.path.is_absolute() else path.parent / recipe.source.path
+    if not source.is_file():
+        raise RecipeError(
+            f'{path}: source.path = "{recipe.source.path}": no such file (looked at {source.resolve()}): '
+            "paths are relative to the recipe"
+        )
+    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": source.resolve()})})
+
+
+def parse_recipe(text: str, name: Path) -> Recipe:
+    """A recipe from its text. `name` is what errors call it."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{name}: is no TOML: {error}") from error
+    try:
+        return Recipe.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise RecipeError("\n".join(f"{name}: {line}" for line in _explain(error))) from error
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """Every key with its value, defaults filled in, ready for JSON."""
+    return recipe.model_dump(mode="json")
+
+
+def recipe_schema() -> str:
+    """The JSON schema of recipes."""
+    return json.dumps(Recipe.model_json_schema(), indent=2)
+
+
+def _explain(error: pydantic.ValidationError) -> Iterator[str]:
+    engines = {name for model in get_args(get_args(Density)[0]) for name in get_args(_engine_names(model))}
+    for problem in error.errors():
+        location = [str(step) for step in problem["loc"] if step not in engines]
+        key, value = ".".join(location), problem["input"]
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(location[-1], _known_keys(), n=1)
+            remedy = f"did you mean {near[0]}?" if near else "`rhoflow recipe --schema` lists the keys"
+            yield f"{key} = {value!r}: unknown key; {remedy}"
+        elif problem["type"] == "missing":
+            yield f"{key}: must be given; see `rhoflow recipe --schema`"
+        elif problem["type"] == "value_error":
+            yield f"{key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
+        else:
+            yield f"{key} = {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _engine_names(model: type[BaseModel]) -> Any:
+    return model.model_fields["engine"].annotation
+
+
+def _known_keys() -> list[str]:
+    schema = Recipe.model_json_schema()
+    tables = [schema, *schema["$defs"].values()]
+    return sorted({key for table in tables for key in table.get("properties", {})})

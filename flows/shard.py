@@ -1,0 +1,102 @@
+"""Computes one shard: a plain function of store and number, called in a loop, by Dask or by a batch job."""
+
+import functools
+import importlib.metadata
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.engines import build_engines, choose_fields
+from flows.isolation import Report, shared_child
+from flows.recipe import Recipe
+from pipeline.engines.protocol import Engine
+from pipeline.failures import MoleculeFailed
+from pipeline.sample import Fields, compute_sample
+from storage.header import read_header
+from storage.layout import PLAN
+from storage.plan import Plan, PlannedSample, read_plan, read_shard_samples
+from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
+from storage.schema import Conformer, ElectronicState, Grid, Sample
+from storage.writer import write_shard
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every shard of a store needs to know, read once per process."""
+
+    recipe: Recipe
+    plan: Plan
+    engines: dict[str, Engine]
+    fields: Fields
+
+
+def read_work(store: Path) -> Work:
+    return _read_work(store, (store / PLAN).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)
+def _read_work(store: Path, planned_at: int) -> Work:  # noqa: ARG001  (another plan at the same path is other work)
+    recipe = Recipe.model_validate(read_header(store).recipe)
+    return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe))
+
+
+def compute_shard(store: Path, number: int) -> Receipt:
+    """Compute a shard, store it whole, then its receipt; a shard that has a receipt is left alone."""
+    if has_receipt(store, number):
+        return read_receipt(store, number)
+    started = time.monotonic()
+    work = read_work(store)
+    shard = work.plan.shards()[number]
+    planned = read_shard_samples(store, shard)
+    reports = [_compute(sample, work) for sample in planned]
+    samples = [None if isinstance(report.end, MoleculeFailed) else report.end for report in reports]
+    objects = write_shard(store, work.plan, shard, samples)
+    receipt = Receipt(
+        shard=number,
+        outcomes=[_outcome(sample.conformer.id, report) for sample, report in zip(planned, reports, strict=True)],
+        objects=objects,
+        circumstances={
+            "computing_seconds": sum(report.seconds for report in reports),
+            "wall_seconds": time.monotonic() - started,
+            "sample_seconds": [report.seconds for report in reports],
+            "attempts": [report.attempts for report in reports],
+            "host": platform.node(),
+            "versions": {name: importlib.metadata.version(name) for name in ("rhoflow", "numpy", "zarr")},
+        },
+    )
+    write_receipt(store, receipt)
+    return receipt
+
+
+def _compute(sample: PlannedSample, work: Work) -> Report[Sample]:
+    limits = work.recipe.limits
+    child = shared_child(limits.memory_gib)
+    arguments = (sample.conformer, sample.grid, work.engines, work.fields)
+    return child.run(_compute_sample, *arguments, seconds=limits.seconds_per_molecule)
+
+
+def _compute_sample(conformer: Conformer, grid: Grid, engines: dict[str, Engine], fields: Fields) -> Sample:
+    return compute_sample(conformer, grid, engines, fields)
+
+
+def _outcome(id: str, report: Report[Sample]) -> Outcome:
+    if isinstance(report.end, MoleculeFailed):
+        return Outcome(id, report.end.reason, str(report.end))
+    facts = dict(report.end.checks)
+    for name, state in report.end.states.items():
+        facts.update(_state_facts(name, state))
+    return Outcome(id, "ok", "", facts, {name: state.program for name, state in report.end.states.items()})
+
+
+def _state_facts(name: str, state: ElectronicState) -> dict[str, float]:
+    dipole = {f"{name}_dipole_{axis}_ebohr": value for axis, value in zip("xyz", state.dipole, strict=True)}
+    return {
+        f"{name}_energy_hartree": state.energy,
+        f"{name}_homo_hartree": state.homo,
+        f"{name}_lumo_hartree": state.lumo,
+        f"{name}_spin_square": state.spin_square,
+        f"{name}_orbitals": float(len(state.occupations)),
+        f"{name}_alpha_orbitals": float(state.alpha_orbitals),
+        **dipole,
+    }

@@ -1,0 +1,105 @@
+"""What stands in a store: rows by outcome, time spent, rate."""
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.header import read_header
+from storage.layout import SOURCE_END, conformers_key, receipt_key, run_key
+from storage.objects import read_record, write_record
+from storage.outcomes import MISSING, read_row_outcomes
+from storage.parts import read_circumstances
+from storage.plan import is_planned, read_plan
+from storage.receipts import has_receipt
+from storage.seal import is_sealed
+
+
+@dataclass(frozen=True)
+class Status:
+    rows: int  # of the source, as far as it has been read
+    done: int  # rows whose samples are ok, duplicates among them
+    failed: dict[str, int]  # rows by reason
+    missing: int  # rows still to be computed
+    sealed: bool
+    computing_seconds: float  # CPU seconds of the child processes
+    wall_seconds: float  # of the runs that computed something
+    workers: int  # of the last of these runs
+
+    @property
+    def overhead(self) -> float:
+        """Wall time over computing time divided by workers, less one."""
+        if not self.computing_seconds:
+            return 0.0
+        return self.wall_seconds * self.workers / self.computing_seconds - 1
+
+
+def read_status(store: Path) -> Status:
+    """Raises StoreError where there is no store."""
+    read_header(store)
+    rows = _count_rows(store)
+    counts: Counter[str] = Counter()
+    computing = 0.0
+    if is_planned(store):
+        plan = read_plan(store)
+        counts = Counter(row.outcome for row in read_row_outcomes(store, plan))
+        receipts = [receipt_key(shard.number) for shard in plan.shards() if has_receipt(store, shard.number)]
+        computing += sum(read_circumstances(store, key)["computing_seconds"] for key in receipts)
+    parts = [key for part in range(_count_parts(store)) if (store / (key := conformers_key(part))).exists()]
+    computing += sum(read_circumstances(store, key)["computing_seconds"] for key in parts)
+    runs = [run for run in _read_runs(store) if run["computed"]]
+    done, missing = counts.pop("ok", 0), counts.pop(MISSING, 0)
+    return Status(
+        rows=rows,
+        done=done,
+        failed=dict(sorted(counts.items())),
+        missing=missing if is_planned(store) else rows,
+        sealed=is_sealed(store),
+        computing_seconds=computing,
+        wall_seconds=sum(run["wall_seconds"] for run in runs),
+        workers=int(runs[-1]["workers"]) if runs else 0,
+    )
+
+
+def status_json(status: Status) -> str:
+    return json.dumps(dataclasses.asdict(status))
+
+
+class RunRecord:
+    """What one run has spent so far; written as it goes, so that a killed run counts too."""
+
+    def __init__(self, store: Path, workers: int, started: float) -> None:
+        """`started` is the time.time() at which the command began."""
+        self._store, self._workers, self._started = store, workers, started
+        self._computed = 0
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(started)) + f"{started % 1:.3f}"[1:]
+        self._key = run_key(stamp)
+
+    def count(self, computed: int) -> None:
+        """`computed` more parts or shards were computed, not merely found done."""
+        self._computed += computed
+        if self._computed:
+            write_record(
+                self._store,
+                self._key,
+                {
+                    "workers": self._workers,
+                    "wall_seconds": time.time() - self._started,
+                    "computed": self._computed,
+                },
+            )
+
+
+def _count_rows(store: Path) -> int:
+    return int(str(read_record(store, SOURCE_END)["rows"])) if (store / SOURCE_END).exists() else 0
+
+
+def _count_parts(store: Path) -> int:
+    return int(str(read_record(store, SOURCE_END)["parts"])) if (store / SOURCE_END).exists() else 0
+
+
+def _read_runs(store: Path) -> list[dict[str, float]]:
+    keys = sorted(path.name for path in (store / "work/runs").glob("*.json"))
+    return [{name: float(str(value)) for name, value in read_record(store, f"work/runs/{key}").items()} for key in keys]

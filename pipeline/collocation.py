@@ -1,0 +1,592 @@
+"""Densities and their gradients on separable grids, from the Gaussians of an electronic state.
+
+On such a grid a Gaussian is X(x)·Y(y)·Z(z): exponentials are needed in 1-D tables only.
+
+Points, from orbitals: ψ_i = Σ_p c_ip X_p Y_p Z_p over Cartesian primitives. The grid is cut into blocks; each keeps the
+primitives with |c|·max|X|·max|Y|·max|Z| > ε, and (X·c)ᵀ(Y⊗Z) is one matrix product; ρ = Σ_i n_i ψ_i².
+
+Cells, from a density matrix: the product of two Gaussians (exponents a, b; centres A, B) is a polynomial times
+exp(−p|r−P|²) with p = a + b and P = (aA + bB)/p. In Hermite Gaussians
+    Λ_t(x) = p^(−t/2) (∂/∂P)ᵗ exp(−p(x−P)²) = H_t(ξ) exp(−ξ²),  ξ = √p(x−P),
+it becomes Σ_tuv H_tuv Λ_t(x)Λ_u(y)Λ_v(z) (McMurchie & Davidson, J. Comput. Phys. 26, 218 (1978); Helgaker, Jørgensen &
+Olsen, Molecular Electronic-Structure Theory, ch. 9.5; the factor p^(−t/2), ours, keeps all orders of one size).
+Because ∂/∂P = −∂/∂x,
+    ∫Λ_t dx = −[Λ_(t−1)]/√p for t ≥ 1,    ∫Λ_0 dx = √(π/p)/2·[erf ξ],    ∂Λ_t/∂x = −√p Λ_(t+1),
+so that averages over cells, and gradients, differ from point values in the 1-D tables only. Summing over t in the x
+table leaves one term per pair and (u, v); a block is again one matrix product over the terms above ε.
+
+NumPy sets up in float64; the namespace, dtype and device of the caller's axes decide where tables (always float64) and
+products (in that dtype) are made. The same lines run on NumPy arrays and torch tensors.
+"""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from array_api_compat import array_namespace, device, to_device
+from scipy import special
+from scipy.spatial import cKDTree
+
+from storage.schema import Basis, ElectronicState, FloatArray, IntArray, Shell
+
+A = TypeVar("A")  # the array type of the caller's axes: NumPy's or torch's
+Array: TypeAlias = Any  # the same, where arithmetic is done: the array standard has no static type
+Axes: TypeAlias = tuple[A, A, A]
+Tables: TypeAlias = Callable[[Any, Array, Array, Array, int], list[Array]]
+
+BLOCK = (16, 8, 32)  # cells of a block along x, y, z
+ORBITALS = 64  # orbitals whose block values are held at once
+BATCH_TERMS = 1 << 16  # terms whose tables are held at once
+BATCH_NUMBERS = 1 << 21  # float64 numbers in a batch of set-up
+
+
+@dataclass(frozen=True)
+class DensityMatrix:
+    """A density Σ_μν values[μ, ν] χ_μ χ_ν from any symmetric matrix: total, spin, difference."""
+
+    numbers: IntArray  # (atoms,)
+    positions: FloatArray  # (atoms, 3), bohr
+    basis: Basis
+    values: FloatArray  # (functions, functions)
+
+
+def density_matrix(state: ElectronicState) -> DensityMatrix:
+    """The total density matrix of a state."""
+    values = (state.orbitals.T * state.occupations) @ state.orbitals
+    return DensityMatrix(state.numbers, state.positions, state.basis, values)
+
+
+def density_at_points(state: ElectronicState | DensityMatrix, axes: Axes[A], epsilon: float) -> A:
+    """Density at the points of three coordinate axes (bohr), shape (nx, ny, nz), electrons per bohr³."""
+    if isinstance(state, DensityMatrix):
+        return _sum_pairs(state, axes, _point_tables, epsilon, _VALUE)[0]
+    return _sum_orbitals(state, axes, epsilon)
+
+
+def gradient_at_points(state: ElectronicState | DensityMatrix, axes: Axes[A], epsilon: float) -> A:
+    """Gradient of the density at the points of three coordinate axes, shape (3, nx, ny, nz), electrons per bohr⁴."""
+    if isinstance(state, DensityMatrix):
+        return _sum_pairs(state, axes, _point_tables, epsilon, _GRADIENT)
+    return _sum_orbital_gradients(state, axes, epsilon)
+
+
+def density_in_cells(state: ElectronicState | DensityMatrix, edges: Axes[A], epsilon: float) -> A:
+    """Exact average of the density over every cell; `edges` are the n + 1 cell boundaries of each axis (bohr)."""
+    return _sum_pairs(_as_matrix(state), edges, _cell_tables, epsilon, _VALUE)[0]
+
+
+def gradient_in_cells(state: ElectronicState | DensityMatrix, edges: Axes[A], epsilon: float) -> A:
+    """Exact average of the gradient vector over every cell, shape (3, nx, ny, nz), electrons per bohr⁴."""
+    return _sum_pairs(_as_matrix(state), edges, _cell_tables, epsilon, _GRADIENT)
+
+
+def integrate_density(state: ElectronicState | DensityMatrix, edges: Axes[FloatArray]) -> float:
+    """Electrons inside the box that the outermost edges span, analytically."""
+    low, high = np.array([[axis[0], axis[-1]] for axis in edges]).T
+    volume = float(np.prod(high - low))
+    box = density_in_cells(state, tuple(np.stack([low, high], axis=1)), 1e-14)
+    return float(box[0, 0, 0]) * volume
+
+
+def count_electrons(state: ElectronicState | DensityMatrix) -> float:
+    """Electrons in all space, the trace of D·S."""
+    total = 0.0
+    for batch in _batches(_screened_pairs(_as_matrix(state), 1e-14)):
+        for pairs in batch:
+            exponents, _, hermite = _hermite(pairs)
+            total += float(np.sum(hermite[0, 0, 0] * (math.pi / exponents) ** 1.5))
+    return total
+
+
+def _as_matrix(state: ElectronicState | DensityMatrix) -> DensityMatrix:
+    return state if isinstance(state, DensityMatrix) else density_matrix(state)
+
+
+# Shells as primitive centres
+
+
+@dataclass(frozen=True)
+class _Primitives:
+    """An element's shells as primitive centres: one per exponent, with every monomial up to its degree, by degree."""
+
+    exponents: FloatArray  # (centres,)
+    degrees: IntArray  # (centres,), ascending
+    starts: IntArray  # (centres + 1,), first monomial of each
+    expansion: FloatArray  # (functions, monomials)
+
+
+@lru_cache
+def _monomials(degree: int) -> IntArray:
+    """Powers (i, j, k) with i + j + k ≤ degree, lower totals first, then as in a Cartesian shell; shape (n, 3)."""
+    powers = itertools.product(range(degree + 1), repeat=3)
+    kept = [power for power in powers if sum(power) <= degree]
+    return np.array(sorted(kept, key=lambda power: (sum(power), -power[0], -power[1])), dtype=np.int64).reshape(-1, 3)
+
+
+@lru_cache
+def _solid_harmonics(degree: int) -> FloatArray:
+    """Real regular solid harmonics in Cartesian monomials of that degree, shape (2l + 1, monomials).
+
+    Helgaker, Jørgensen & Olsen, eqs. 6.4.47–50, times √((2l + 1)/4π): orthonormal on the unit sphere.
+    """
+    powers = _monomials(degree)[len(_monomials(degree - 1)) :]
+    columns = {tuple(power): column for column, power in enumerate(powers.tolist())}
+    rows = np.zeros((2 * degree + 1, len(powers)))
+    for order in range(-degree, degree + 1):
+        size = abs(order)
+        norm = math.sqrt(2 * math.factorial(degree + size) * math.factorial(degree - size) / (2 if order == 0 else 1))
+        norm *= math.sqrt((2 * degree + 1) / (4 * math.pi)) / (2**size * math.factorial(degree))
+        for t in range((degree - size) // 2 + 1):
+            for u in range(t + 1):
+                for twice_v in range(int(order < 0), size + 1, 2):
+                    sign = (-1) ** (t + twice_v // 2)
+                    count = math.comb(degree, t) * math.comb(degree - t, size + t)
+                    count *= math.comb(t, u) * math.comb(size, twice_v)
+                    power = (2 * t + size - 2 * u - twice_v, 2 * u + twice_v, degree - 2 * t - size)
+                    rows[order + degree, columns[power]] += norm * sign * count / 4**t
+    return rows[[2, 0, 1]] if degree == 1 else rows
+
+
+def _primitives(shells: Sequence[Shell]) -> _Primitives:
+    degree_of: dict[float, int] = {}
+    for shell in shells:
+        for exponent in shell.exponents[shell.coefficients != 0].tolist():
+            degree_of[exponent] = max(shell.angular_momentum, degree_of.get(exponent, 0))
+    centres = sorted(degree_of, key=lambda exponent: (degree_of[exponent], exponent))
+    degrees = np.array([degree_of[exponent] for exponent in centres], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum([len(_monomials(int(degree))) for degree in degrees])]).astype(np.int64)
+    expansion = np.zeros((sum(shell.size for shell in shells), int(starts[-1])))
+    row = 0
+    for shell in shells:
+        degree = shell.angular_momentum
+        angular = np.eye(shell.size) if shell.cartesian else _solid_harmonics(degree)
+        for exponent, coefficient in zip(shell.exponents.tolist(), shell.coefficients.tolist(), strict=True):
+            if coefficient != 0:
+                start = starts[centres.index(exponent)] + len(_monomials(degree - 1))
+                expansion[row : row + shell.size, start : start + angular.shape[1]] += coefficient * angular
+        row += shell.size
+    return _Primitives(np.array(centres), degrees, starts, expansion)
+
+
+def _first_functions(numbers: IntArray, primitives: dict[int, _Primitives]) -> IntArray:
+    """Index of every atom's first function."""
+    sizes = [len(primitives[int(number)].expansion) for number in numbers]
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+
+
+# Pairs of centres and their Hermite Gaussians
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Products of two primitive centres, with the density matrix's block in their monomials."""
+
+    degrees: tuple[int, int]
+    exponents: FloatArray  # (2, pairs)
+    centres: FloatArray  # (2, 3, pairs)
+    blocks: FloatArray  # (monomials of the first, of the second, pairs)
+
+
+def _screened_pairs(density: DensityMatrix, epsilon: float) -> Iterator[_Pairs]:
+    """Pairs of primitive centres whose product rises above epsilon; pairs beyond reach are never listed.
+
+    |x_Aⁱ x_Bʲ| exp(−a x_A² − b x_B²) ≤ w_i w_j exp(−0.9 μ|A−B|²), with μ = ab/p and w_i the largest value of
+    |x|ⁱ exp(−0.1 a x²). The factor √(1 + 2p) leaves room for a derivative.
+    """
+    elements = {int(number): _primitives(density.basis.shells[int(number)]) for number in np.unique(density.numbers)}
+    weights = {number: _monomial_bounds(element) for number, element in elements.items()}
+    first = _first_functions(density.numbers, elements)
+    for left, right in _atom_pairs(density, elements, weights, epsilon):
+        one, two = int(density.numbers[left[0]]), int(density.numbers[right[0]])
+        bra, ket = elements[one], elements[two]
+        rows = first[left][:, None] + np.arange(len(bra.expansion))
+        columns = first[right][:, None] + np.arange(len(ket.expansion))
+        blocks = bra.expansion.T @ density.values[rows[:, :, None], columns[:, None, :]] @ ket.expansion
+        blocks *= np.where(left == right, 1.0, 2.0)[:, None, None]
+        sizes = np.add.reduceat(np.abs(blocks) * weights[one][:, None] * weights[two], ket.starts[:-1], axis=2)
+        sizes = np.add.reduceat(sizes, bra.starts[:-1], axis=1)
+        total = bra.exponents[:, None] + ket.exponents
+        distance = np.sum((density.positions[left] - density.positions[right]) ** 2, axis=1)
+        sizes *= np.exp(-0.9 * distance[:, None, None] * (bra.exponents[:, None] * ket.exponents / total))
+        sizes *= np.sqrt(1 + 2 * total)
+        # On one atom every pair of different centres stands for both of its orders.
+        once = np.where((left == right)[:, None, None], 2 * np.triu(np.ones(total.shape)) - np.eye(*total.shape), 1.0)
+        keep = sizes * once > epsilon
+        yield from _by_degrees(density.positions, (left, right), (bra, ket), blocks, once, keep)
+
+
+def _monomial_bounds(element: _Primitives) -> FloatArray:
+    """Largest value of |x|ⁱ|y|ʲ|z|ᵏ exp(−0.1 a r²) for every monomial of the element."""
+    bounds = []
+    for exponent, degree in zip(element.exponents, element.degrees, strict=True):
+        total = _monomials(int(degree)).sum(axis=1)
+        bounds.append((np.maximum(total, 1) / (0.2 * math.e * exponent)) ** (total / 2))
+    return np.concatenate(bounds)
+
+
+def _atom_pairs(
+    density: DensityMatrix, elements: dict[int, _Primitives], weights: dict[int, FloatArray], epsilon: float
+) -> Iterator[tuple[IntArray, IntArray]]:
+    """Batches of atom pairs (each pair once, an atom with itself included) of the same two elements, within reach."""
+    largest = max(float(np.sum(np.abs(element.expansion) * weights[z])) for z, element in elements.items())
+    diffuse = min(float(element.exponents.min()) for element in elements.values())
+    steep = max(float(element.exponents.max()) for element in elements.values())
+    peak = float(np.max(np.abs(density.values))) * largest**2 * math.sqrt(1 + 4 * steep)
+    reach = math.sqrt(max(math.log(max(peak, epsilon) / epsilon), 0) / (0.45 * diffuse))
+    pairs = cKDTree(density.positions).query_pairs(reach, output_type="ndarray").astype(np.int64)
+    pairs = np.concatenate([np.repeat(np.arange(len(density.numbers)), 2).reshape(-1, 2), pairs])
+    pairs = np.where((density.numbers[pairs[:, :1]] <= density.numbers[pairs[:, 1:]]), pairs, pairs[:, ::-1])
+    for one, two in itertools.combinations_with_replacement(sorted(elements), 2):
+        same = pairs[(density.numbers[pairs[:, 0]] == one) & (density.numbers[pairs[:, 1]] == two)]
+        size = max(elements[one].expansion.shape[1] * elements[two].expansion.shape[1], 1)
+        for start in range(0, len(same), max(BATCH_NUMBERS // size, 1)):
+            left, right = same[start : start + max(BATCH_NUMBERS // size, 1)].T
+            yield left, right
+
+
+def _by_degrees(
+    positions: FloatArray,
+    atoms: tuple[IntArray, IntArray],
+    elements: tuple[_Primitives, _Primitives],
+    blocks: FloatArray,
+    once: FloatArray,
+    keep: FloatArray,
+) -> Iterator[_Pairs]:
+    bra, ket = elements
+    for la, lb in itertools.product(np.unique(bra.degrees).tolist(), np.unique(ket.degrees).tolist()):
+        of_bra, of_ket = np.flatnonzero(bra.degrees == la), np.flatnonzero(ket.degrees == lb)
+        pair, i, j = np.nonzero(keep[:, of_bra[0] : of_bra[-1] + 1, of_ket[0] : of_ket[-1] + 1])
+        if len(pair):
+            i, j = of_bra[i], of_ket[j]
+            rows = bra.starts[i][:, None] + np.arange(len(_monomials(la)))
+            columns = ket.starts[j][:, None] + np.arange(len(_monomials(lb)))
+            block = blocks[pair[:, None, None], rows[:, :, None], columns[:, None, :]] * once[pair % len(once), i, j][
+                :, None, None
+            ]
+            exponents = np.stack([bra.exponents[i], ket.exponents[j]])
+            centres = np.stack([positions[atoms[0][pair]].T, positions[atoms[1][pair]].T])
+            if la >= lb:
+                yield _Pairs((la, lb), exponents, centres, np.moveaxis(block, 0, 2))
+            else:
+                yield _Pairs((lb, la), exponents[::-1], centres[::-1], block.T)
+
+
+def _batches(stream: Iterator[_Pairs]) -> Iterator[list[_Pairs]]:
+    """The pairs, joined by degrees, in batches of about BATCH_TERMS terms."""
+    waiting: dict[tuple[int, int], list[_Pairs]] = defaultdict(list)
+    terms = 0
+    for pairs in stream:
+        waiting[pairs.degrees].append(pairs)
+        terms += pairs.exponents.shape[1] * math.comb(sum(pairs.degrees) + 2, 2)
+        if terms >= BATCH_TERMS:
+            yield [_join(group) for group in waiting.values()]
+            waiting.clear()
+            terms = 0
+    if waiting:
+        yield [_join(group) for group in waiting.values()]
+
+
+def _join(group: list[_Pairs]) -> _Pairs:
+    exponents = np.concatenate([pairs.exponents for pairs in group], axis=-1)
+    centres = np.concatenate([pairs.centres for pairs in group], axis=-1)
+    return _Pairs(group[0].degrees, exponents, centres, np.concatenate([pairs.blocks for pairs in group], axis=-1))
+
+
+def _hermite(pairs: _Pairs) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Exponents p (n,), centres P (3, n) and coefficients H_tuv (L + 1, L + 1, L + 1, n) of the pairs' products."""
+    (a, b), (first, second) = pairs.exponents, pairs.centres
+    total = a + b
+    separation = first - second
+    decay = np.exp(-a * b / total * np.sum(separation**2, axis=0))
+    ex, ey, ez = (_expansion_coefficients(pairs.degrees, a, b, separation[axis]) for axis in range(3))
+    la, lb = pairs.degrees
+    bra, ket = _monomials(la), _monomials(lb)
+    n, top = len(a), la + lb + 1
+    hermite = np.zeros((top, top, top, n))
+    step = max(BATCH_NUMBERS // ((la + 1) * (lb + 1)) ** 3, 1)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        width = len(a[part])
+        dense = np.zeros((la + 1, lb + 1, la + 1, lb + 1, la + 1, lb + 1, width))
+        x, y, z = (np.broadcast_arrays(bra[:, None, axis], ket[None, :, axis]) for axis in range(3))
+        dense[x[0], x[1], y[0], y[1], z[0], z[1]] = pairs.blocks[..., part] * decay[part]
+        after_x = np.zeros((top, la + 1, lb + 1, la + 1, lb + 1, width))
+        for i, j in itertools.product(range(la + 1), range(lb + 1)):
+            rest = np.s_[: la + 1 - i, : lb + 1 - j, : la + 1 - i, : lb + 1 - j]
+            for t in range(i + j + 1):
+                after_x[t][rest] += ex[i][j][t, part] * dense[i, j][rest]
+        after_y = np.zeros((top, top, la + 1, lb + 1, width))
+        for i, j in itertools.product(range(la + 1), range(lb + 1)):
+            rest = np.s_[: top - i - j, : la + 1 - i, : lb + 1 - j]
+            for u in range(i + j + 1):
+                after_y[:, u][rest] += ey[i][j][u, part] * after_x[:, i, j][rest]
+        for i, j in itertools.product(range(la + 1), range(lb + 1)):
+            for v in range(i + j + 1):
+                hermite[:, :, v, part] += ez[i][j][v, part] * after_y[:, :, i, j]
+    return total, (a * first + b * second) / total, hermite
+
+
+def _expansion_coefficients(
+    degrees: tuple[int, int], a: FloatArray, b: FloatArray, separation: FloatArray
+) -> list[list[FloatArray]]:
+    """E[i][j], shape (i + j + 1, n), with x_Aⁱ x_Bʲ exp(−p x_P²) = Σ_t E[i][j][t] Λ_t (Helgaker et al., eqs. 9.5.6–7)."""
+    total = a + b
+    root = np.sqrt(total)
+
+    def raise_degree(lower: FloatArray, offset: FloatArray) -> FloatArray:
+        higher = np.zeros((len(lower) + 1, len(total)))
+        higher[1:] = lower / (2 * root)
+        higher[:-1] += offset * lower
+        higher[:-2] += np.arange(1, len(lower))[:, None] / root * lower[1:]
+        return higher
+
+    table = [[np.ones((1, len(total)))]]
+    for _ in range(degrees[0]):
+        table.append([raise_degree(table[-1][0], -b / total * separation)])
+    for row in table:
+        for _ in range(degrees[1]):
+            row.append(raise_degree(row[-1], a / total * separation))
+    return table
+
+
+# One-dimensional tables
+
+
+def _point_tables(xp: Any, exponents: Array, centres: Array, points: Array, order: int) -> list[Array]:
+    """Λ_0 … Λ_order at the points; exponents and centres (n, 1), result (n, points) each."""
+    xi = xp.sqrt(exponents) * (points - centres)
+    tables = [xp.exp(-xi * xi)]
+    if order:
+        tables.append(2 * xi * tables[0])
+    for t in range(1, order):
+        tables.append(2 * (xi * tables[t] - t * tables[t - 1]))
+    return tables
+
+
+def _cell_tables(xp: Any, exponents: Array, centres: Array, edges: Array, order: int) -> list[Array]:
+    """Averages of Λ_0 … Λ_order over the cells between the edges.
+
+    erf = sign − sign·erfc|ξ|: differences of erfc keep their digits far from the centre.
+    """
+    root = xp.sqrt(exponents)
+    xi = root * (edges - centres)
+    sign = xp.where(xi < 0, -xp.ones_like(xi), xp.ones_like(xi))
+    tail = sign * getattr(xp, "erfc", special.erfc)(xp.abs(xi))
+    scale = 1 / (root * (edges[1:] - edges[:-1]))
+    tables = [(math.sqrt(math.pi) / 2 * scale) * ((sign[:, 1:] - sign[:, :-1]) - (tail[:, 1:] - tail[:, :-1]))]
+    if order:
+        tables += [scale * (t[:, :-1] - t[:, 1:]) for t in _point_tables(xp, exponents, centres, edges, order - 1)]
+    return tables
+
+
+# Sums over the grid, block by block
+
+_VALUE = ((0, 0, 0),)  # derivatives along x, y, z of each component
+_GRADIENT = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+
+
+def _segments(size: int, longest: int) -> list[slice]:
+    count = -(-size // longest)
+    return [slice(i * size // count, (i + 1) * size // count) for i in range(count)]
+
+
+def _blocks(
+    xp: Any, peaks: tuple[Array, Array, Array], epsilon: float
+) -> Iterator[tuple[tuple[int, int, int], Array]]:
+    """Blocks and the terms that rise above epsilon in each; peaks are (segments, terms) along x, y, z."""
+    along_x, along_y, along_z = peaks
+    reach_z = xp.max(along_z, axis=0)
+    reach = xp.max(along_y, axis=0) * reach_z
+    for i in range(along_x.shape[0]):
+        in_x = xp.nonzero(along_x[i, :] * reach > epsilon)[0]
+        peak_x, peaks_y, peaks_z = along_x[i, :][in_x], along_y[:, in_x], along_z[:, in_x]
+        for j in range(along_y.shape[0]):
+            peak_xy = peak_x * peaks_y[j, :]
+            in_y = xp.nonzero(peak_xy * reach_z[in_x] > epsilon)[0]
+            peak_xy, some = peak_xy[in_y], in_x[in_y]
+            for k in range(along_z.shape[0]):
+                in_z = xp.nonzero(peak_xy * peaks_z[k, :][in_y] > epsilon)[0]
+                if in_z.shape[0]:
+                    yield (i, j, k), some[in_z]
+
+
+def _sum_pairs(
+    density: DensityMatrix, axes: Axes[A], tables: Tables, epsilon: float, derivatives: tuple[tuple[int, int, int], ...]
+) -> Any:
+    """Σ_pairs H_tuv Λ_t Λ_u Λ_v on the grid for each set of derivatives, shape (components, nx, ny, nz)."""
+    xp = array_namespace(*axes)
+    dtype, place = axes[0].dtype, device(axes[0])  # type: ignore[attr-defined]
+    shape = tuple(len(axis) - (tables is _cell_tables) for axis in axes)  # type: ignore[arg-type]
+    out = xp.zeros((len(derivatives), *shape), dtype=dtype, device=place)
+    fine = tuple(xp.astype(axis, xp.float64) for axis in axes)
+    slices = tuple(_segments(n, longest) for n, longest in zip(shape, BLOCK, strict=True))
+    highest = max(max(shift) for shift in derivatives)
+    for batch in _batches(_screened_pairs(density, epsilon)):
+        groups = []
+        for pairs in batch:
+            exponents, centres, hermite = _hermite(pairs)
+            p = xp.asarray(exponents, device=place)[:, None]
+            made = []
+            for axis in range(3):
+                centre = xp.asarray(np.ascontiguousarray(centres[axis]), device=place)[:, None]
+                plain = tables(xp, p, centre, fine[axis], sum(pairs.degrees) + highest)
+                raised = [-xp.sqrt(p) * table for table in plain[1:]] if highest else []
+                made.append([[xp.astype(t, dtype) for t in plain], [xp.astype(t, dtype) for t in raised]])
+            coefficients = xp.astype(xp.asarray(hermite, device=place), dtype)
+            groups.append((sum(pairs.degrees), made, coefficients))
+        for component, shift in enumerate(derivatives):
+            _add_terms(xp, out[component, ...], slices, groups, shift, epsilon)
+    return out
+
+
+def _add_terms(
+    xp: Any, out: Array, slices: Any, groups: Any, shift: tuple[int, int, int], epsilon: float
+) -> None:
+    x_rows, y_rows, z_rows, y_index, z_index = [], [], [], [], []
+    y_count = z_count = 0
+    for degree, made, hermite in groups:
+        x, y, z = (made[axis][shift[axis]] for axis in range(3))
+        n = x[0].shape[0]
+        each = xp.arange(n, device=device(x[0]))
+        for u in range(degree + 1):
+            for v in range(degree + 1 - u):
+                row = hermite[0, u, v, :][:, None] * x[0]
+                for t in range(1, degree + 1 - u - v):
+                    row += hermite[t, u, v, :][:, None] * x[t]
+                x_rows.append(row)
+                y_index.append(each + (y_count + u * n))
+                z_index.append(each + (z_count + v * n))
+        y_rows += y[: degree + 1]
+        z_rows += z[: degree + 1]
+        y_count += n * (degree + 1)
+        z_count += n * (degree + 1)
+    of_y, of_z = xp.concat(y_index), xp.concat(z_index)
+    tables = [xp.concat(rows) for rows in (x_rows, y_rows, z_rows)]
+    cut = [[xp.asarray(table[:, s], copy=True) for s in along] for table, along in zip(tables, slices, strict=True)]
+    peaks = [xp.stack([xp.max(xp.abs(piece), axis=1) for piece in pieces]) for pieces in cut]
+    for (i, j, k), terms in _blocks(xp, (peaks[0], peaks[1][:, of_y], peaks[2][:, of_z]), epsilon):
+        left = xp.take(cut[0][i], terms, axis=0)
+        y = xp.take(cut[1][j], of_y[terms], axis=0)
+        z = xp.take(cut[2][k], of_z[terms], axis=0)
+        right = xp.reshape(y[:, :, None] * z[:, None, :], (y.shape[0], -1))
+        out[slices[0][i], slices[1][j], slices[2][k]] += xp.reshape(left.T @ right, (-1, y.shape[1], z.shape[1]))
+
+
+def _orbital_terms(state: ElectronicState) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
+    """Exponents and positions of all primitive centres, then (centre, i, j, k) and the orbital coefficients of every term."""
+    elements = {int(number): _primitives(state.basis.shells[int(number)]) for number in np.unique(state.numbers)}
+    first = _first_functions(state.numbers, elements)
+    exponents, positions, terms, coefficients = [], [], [], []
+    count = 0
+    for number, element in elements.items():
+        atoms = np.flatnonzero(state.numbers == number)
+        functions = first[atoms][:, None] + np.arange(len(element.expansion))
+        blocks = np.moveaxis(state.orbitals[:, functions] @ element.expansion, 0, 2)  # (atoms, monomials, orbitals)
+        size = len(element.exponents)
+        centre = np.repeat(np.arange(size), np.diff(element.starts))
+        powers = np.concatenate([_monomials(int(degree)) for degree in element.degrees])
+        for atom, block in zip(atoms, blocks, strict=True):
+            terms.append(np.column_stack([centre + count, powers]))
+            coefficients.append(block)
+            exponents.append(element.exponents)
+            positions.append(np.broadcast_to(state.positions[atom], (size, 3)))
+            count += size
+    every = np.concatenate(coefficients)
+    used = np.any(every != 0, axis=1)
+    return np.concatenate(exponents), np.concatenate(positions), np.concatenate(terms)[used], every[used]
+
+
+def _power_tables(xp: Any, exponents: Array, centres: Array, points: Array, order: int) -> list[Array]:
+    """xⁱ exp(−a x²) for i = 0 … order, (n, points) each."""
+    offset = points - centres
+    tables = [xp.exp(-exponents * offset * offset)]
+    for _ in range(order):
+        tables.append(offset * tables[-1])
+    return tables
+
+
+def _orbital_tables(
+    xp: Any, state: ElectronicState, axes: Axes[Array], derivatives: bool
+) -> tuple[list[list[Array]], list[Array], Array]:
+    """Along each axis: tables of values (then of slopes) and every term's row in them; and coefficients (terms, orbitals)."""
+    exponents, positions, terms, coefficients = _orbital_terms(state)
+    dtype, place = axes[0].dtype, device(axes[0])
+    top = int(terms[:, 1:].max())
+    a = xp.asarray(exponents, device=place)[:, None]
+    tables, rows = [], []
+    for axis in range(3):
+        centre = xp.asarray(np.ascontiguousarray(positions[:, axis]), device=place)[:, None]
+        powers = _power_tables(xp, a, centre, xp.astype(axes[axis], xp.float64), top + derivatives)
+        made = [xp.concat(powers[: top + 1])]
+        if derivatives:
+            slopes = [i * powers[i - 1] - 2 * a * powers[i + 1] for i in range(1, top + 1)]
+            made.append(xp.concat([-2 * a * powers[1], *slopes]))
+        tables.append([xp.astype(table, dtype) for table in made])
+        rows.append(xp.asarray(terms[:, 0] + len(exponents) * terms[:, 1 + axis], device=place))
+    return tables, rows, xp.astype(xp.asarray(coefficients, device=place), dtype)
+
+
+def _orbital_blocks(
+    xp: Any, state: ElectronicState, axes: Axes[Array], epsilon: float, derivatives: bool
+) -> Iterator[tuple[tuple[slice, slice, slice], list[list[Array]], Array, Array]]:
+    """For every block and batch of orbitals: slices, tables (axis, value or slope), coefficients and occupations."""
+    tables, rows, coefficients = _orbital_tables(xp, state, axes, derivatives)
+    occupations = xp.asarray(state.occupations, dtype=coefficients.dtype, device=device(coefficients))
+    slices = [_segments(axis.shape[0], longest) for axis, longest in zip(axes, BLOCK, strict=True)]
+    cut = [_cut(xp, kinds, along) for kinds, along in zip(tables, slices, strict=True)]
+    peaks = [
+        xp.stack([xp.max(xp.stack([xp.max(xp.abs(kind), axis=1) for kind in kinds]), axis=0)[row] for kinds in pieces])
+        for pieces, row in zip(cut, rows, strict=True)
+    ]
+    peaks[0] = peaks[0] * xp.max(xp.abs(coefficients), axis=1)
+    for block, terms in _blocks(xp, (peaks[0], peaks[1], peaks[2]), epsilon):
+        at = [row[terms] for row in rows]
+        local = [[xp.take(kind, at[axis], axis=0) for kind in cut[axis][block[axis]]] for axis in range(3)]
+        where = (slices[0][block[0]], slices[1][block[1]], slices[2][block[2]])
+        weights = xp.take(coefficients, terms, axis=0)
+        for some in _segments(len(occupations), ORBITALS):
+            yield where, local, weights[:, some], occupations[some]
+
+
+def _cut(xp: Any, tables: list[Array], along: list[slice]) -> list[list[Array]]:
+    """The tables in contiguous pieces, by segment."""
+    return [[xp.asarray(table[:, part], copy=True) for table in tables] for part in along]
+
+
+def _outer(xp: Any, left: Array, right: Array) -> Array:
+    """Row by row outer product, (n, a) and (n, b) to (n, a·b)."""
+    return xp.reshape(left[:, :, None] * right[:, None, :], (left.shape[0], -1))
+
+
+def _sum_orbitals(state: ElectronicState, axes: Axes[A], epsilon: float) -> Any:
+    """Σ_i n_i ψ_i², shape (nx, ny, nz)."""
+    xp = array_namespace(*axes)
+    out = _empty_field(xp, axes, 1)[0, ...]
+    for where, ((x,), (y,), (z,)), weights, occupations in _orbital_blocks(xp, state, axes, epsilon, False):
+        orbitals = xp.reshape(_outer(xp, weights, x).T @ _outer(xp, y, z), (len(occupations), -1))
+        out[where] += xp.reshape(occupations @ (orbitals * orbitals), (x.shape[1], y.shape[1], z.shape[1]))
+    return out
+
+
+def _sum_orbital_gradients(state: ElectronicState, axes: Axes[A], epsilon: float) -> Any:
+    """2 Σ_i n_i ψ_i ∇ψ_i, shape (3, nx, ny, nz)."""
+    xp = array_namespace(*axes)
+    out = _empty_field(xp, axes, 3)
+    for where, ((x, dx), (y, dy), (z, dz)), weights, occupations in _orbital_blocks(xp, state, axes, epsilon, True):
+        left, plane = _outer(xp, weights, x).T, _outer(xp, y, z)
+        flat, shape = (len(occupations), -1), (x.shape[1], y.shape[1], z.shape[1])
+        twice = xp.reshape(left @ plane, flat) * (2 * occupations)[:, None]
+        slopes = (_outer(xp, weights, dx).T @ plane, left @ _outer(xp, dy, z), left @ _outer(xp, y, dz))
+        for axis, slope in enumerate(slopes):
+            out[(axis, *where)] += xp.reshape(xp.sum(twice * xp.reshape(slope, flat), axis=0), shape)
+    return out
+
+
+def _empty_field(xp: Any, axes: Axes[A], components: int) -> Array:
+    shape = (components, *(len(axis) for axis in axes))  # type: ignore[arg-type]
+    return xp.zeros(shape, dtype=axes[0].dtype, device=device(axes[0]))  # type: ignore[attr-defined]

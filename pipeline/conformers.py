@@ -1,0 +1,218 @@
+"""Molecules become conformers: an embedded and relaxed geometry, or the one they came with."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from scipy.optimize import minimize
+from scipy.spatial import cKDTree
+
+from pipeline.failures import EmbeddingFailed, InvalidInput, NotConverged, TimedOut
+from pipeline.molecule import (
+    canonical_smiles,
+    geometry_group,
+    graph_charge,
+    graph_composition,
+    graph_group,
+    graph_unpaired,
+    read_graph,
+)
+from pipeline.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
+from storage.schema import Conformer, FloatArray, IntArray, Molecule
+
+Optimiser = Literal["none", "mmff", "gfn2"]
+
+CLOSEST_ANGSTROM = 0.3  # nuclei nearer than this are an error of the input (the shortest bond, H2, has 0.74 Å)
+EMBEDDING_SECONDS = 300  # per attempt; a limit for monsters, far beyond what any drug needs
+FORCE_TOLERANCE = 3e-4  # hartree/bohr: largest component of the gradient after a GFN2 optimisation
+
+_ATTEMPTS = 30  # trial geometries per way of embedding
+_FORCE_FIELD_STEPS = 20_000
+_GFN2_STEPS = 2_000
+
+
+def conform(molecule: Molecule, *, keep: bool, count: int, optimise: Optimiser, seed: int) -> list[Conformer]:
+    """The conformers of a molecule: with `keep` the one it came with, else `count` made from its SMILES.
+
+    A made geometry is a function of the canonical SMILES, the conformer's number, `optimise` and `seed` alone:
+    spelling, order, worker and `count` do not matter. Stereocentres the SMILES leaves open are decided by the seed.
+    Raises a MoleculeFailed.
+    """
+    graph = None if molecule.smiles is None else read_graph(molecule.smiles)
+    if keep:
+        return [_keep(molecule, graph)]
+    if graph is None:
+        raise InvalidInput("a geometry without a SMILES cannot be made anew: set [conformers] keep = true")
+    smiles = canonical_smiles(graph)
+    graph = read_graph(smiles)  # atoms in canonical order
+    _check_one_fragment(graph, smiles)
+    numbers = np.array([atom.GetAtomicNum() for atom in Chem.AddHs(graph).GetAtoms()], dtype=np.int64)
+    template = _describe(molecule, graph, numbers, np.zeros((len(numbers), 3)))
+    return [_make(graph, replace(template, id=f"{molecule.id}#{k}"), k, optimise, seed) for k in range(count)]
+
+
+def _keep(molecule: Molecule, graph: Chem.Mol | None) -> Conformer:
+    if molecule.numbers is None or molecule.positions is None:
+        raise InvalidInput("the row has no 3-D geometry to keep: set [conformers] keep = false to make one")
+    _check_geometry(molecule.numbers, molecule.positions)
+    if graph is not None and not np.array_equal(np.sort(molecule.numbers), graph_composition(graph)):
+        raise InvalidInput("the geometry and the SMILES are not of the same composition, hydrogens included")
+    return _describe(molecule, graph, molecule.numbers, molecule.positions)
+
+
+def _describe(molecule: Molecule, graph: Chem.Mol | None, numbers: IntArray, positions: FloatArray) -> Conformer:
+    """The first conformer: charge and unpaired electrons as the row says, else the graph, else the least possible."""
+    charge = molecule.charge if molecule.charge is not None else 0 if graph is None else graph_charge(graph)
+    electrons = int(numbers.sum()) - charge
+    unpaired = molecule.unpaired
+    if unpaired is None:
+        unpaired = electrons % 2
+        if graph is not None and charge == graph_charge(graph):
+            unpaired = graph_unpaired(graph)
+    if electrons <= 0:
+        raise InvalidInput(f"charge {charge} leaves {electrons} electrons: there is no density")
+    if not 0 <= unpaired <= electrons or (electrons - unpaired) % 2:
+        raise InvalidInput(
+            f"{electrons} electrons (charge {charge}) cannot have {unpaired} unpaired: give their number"
+        )
+    return Conformer(
+        id=f"{molecule.id}#0",
+        numbers=numbers,
+        positions=positions,
+        charge=charge,
+        unpaired=unpaired,
+        smiles="" if graph is None else canonical_smiles(graph),
+        group=geometry_group(numbers, positions, charge) if graph is None else graph_group(graph),
+    )
+
+
+def _make(graph: Chem.Mol, template: Conformer, number: int, optimise: Optimiser, seed: int) -> Conformer:
+    """Embed and relax. Where no force field knows the elements, GFN2 relaxes: raw distance geometry is no structure."""
+    model = _embed(graph, template.smiles, number, seed)
+    relaxed_by_force_field = optimise != "none" and len(template.numbers) > 1 and _relax(model)
+    conformer = replace(template, positions=model.GetConformer().GetPositions() * BOHR_PER_ANGSTROM)
+    _check_geometry(conformer.numbers, conformer.positions)
+    if len(template.numbers) == 1 or optimise == "none" or (optimise == "mmff" and relaxed_by_force_field):
+        return conformer
+    from pipeline.engines.xtb import XtbEngine  # here, so that force-field geometries need no tblite
+
+    return optimise_geometry(conformer, XtbEngine(method="gfn2").gradient)
+
+
+def _embed(graph: Chem.Mol, smiles: str, number: int, seed: int) -> Chem.Mol:
+    """The graph with hydrogens and one ETKDGv3 geometry (Å); a lone atom sits at the origin."""
+    model = Chem.AddHs(graph)
+    if model.GetNumAtoms() == 1:
+        model.AddConformer(Chem.Conformer(1))
+        return model
+    for parameters in _ways_of_embedding(_stable_seed(seed, smiles, number)):
+        start = time.monotonic()
+        with rdBase.BlockLogs():
+            try:
+                embedded = rdDistGeom.EmbedMolecule(model, parameters) == 0
+            except (ValueError, RuntimeError) as error:  # RDKit: bounds that no geometry can meet
+                raise EmbeddingFailed(f"no 3-D geometry: {error}") from error
+        if embedded:
+            return model
+        if time.monotonic() - start > EMBEDDING_SECONDS:
+            raise TimedOut(f"no 3-D geometry within {EMBEDDING_SECONDS} s: give one, with [conformers] keep = true")
+    raise EmbeddingFailed(
+        f"no 3-D geometry in {3 * _ATTEMPTS} attempts; its stereo marks may contradict each other. "
+        "Correct them, or give a geometry, with [conformers] keep = true"
+    )
+
+
+def _ways_of_embedding(seed: int) -> list[rdDistGeom.EmbedParameters]:
+    """ETKDGv3; from random coordinates; from random coordinates with neither torsion knowledge nor tight bounds."""
+    ways = []
+    for random, relaxed in ((False, False), (True, False), (True, True)):
+        settings = {
+            "randomSeed": seed,
+            "numThreads": 1,
+            "maxIterations": _ATTEMPTS,
+            "timeout": EMBEDDING_SECONDS,
+            "useRandomCoords": random,
+            "useExpTorsionAnglePrefs": not relaxed,
+            "useBasicKnowledge": not relaxed,
+            "ignoreSmoothingFailures": relaxed,
+        }
+        parameters = rdDistGeom.ETKDGv3()
+        for name, value in settings.items():
+            setattr(parameters, name, value)
+        ways.append(parameters)
+    return ways
+
+
+def _stable_seed(seed: int, smiles: str, number: int) -> int:
+    """31 bits that every machine and every Python makes alike."""
+    digest = hashlib.sha256(f"{seed} {smiles} {number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _relax(model: Chem.Mol) -> bool:
+    """Relax in place by MMFF94s, or by UFF where MMFF94s lacks a parameter. False: both lack one, nothing was done."""
+    with rdBase.BlockLogs():
+        if rdForceFieldHelpers.MMFFHasAllMoleculeParams(model):
+            status = rdForceFieldHelpers.MMFFOptimizeMolecule(model, "MMFF94s", _FORCE_FIELD_STEPS)
+        elif rdForceFieldHelpers.UFFHasAllMoleculeParams(model):
+            status = rdForceFieldHelpers.UFFOptimizeMolecule(model, _FORCE_FIELD_STEPS)
+        else:
+            return False
+    if status != 0:
+        raise NotConverged(f"the force field did not reach a minimum in {_FORCE_FIELD_STEPS} steps")
+    return True
+
+
+def optimise_geometry(conformer: Conformer, gradient: Callable[[Conformer], tuple[float, FloatArray]]) -> Conformer:
+    """The nearest minimum: no component of the gradient above FORCE_TOLERANCE. Raises NotConverged.
+
+    `gradient` gives the energy (hartree) and its derivatives, shape (atoms, 3), hartree/bohr.
+    """
+    shape = conformer.positions.shape
+
+    def energy_and_slope(flat: FloatArray) -> tuple[float, FloatArray]:
+        energy, slope = gradient(replace(conformer, positions=flat.reshape(shape)))
+        return energy, slope.ravel()
+
+    found = minimize(
+        energy_and_slope,
+        conformer.positions.ravel(),
+        method="L-BFGS-B",
+        jac=True,
+        options={"gtol": FORCE_TOLERANCE, "ftol": 0.0, "maxiter": _GFN2_STEPS, "maxfun": 2 * _GFN2_STEPS, "maxcor": 30},
+    )
+    largest = float(np.abs(found.jac).max())
+    if largest > FORCE_TOLERANCE:
+        raise NotConverged(f"after {found.nit} steps the largest force is {largest:.1e} hartree/bohr")
+    return replace(conformer, positions=np.asarray(found.x, dtype=np.float64).reshape(shape))
+
+
+def _check_one_fragment(graph: Chem.Mol, smiles: str) -> None:
+    fragments = smiles.split(".")
+    if len(Chem.GetMolFrags(graph)) > 1:
+        raise InvalidInput(
+            f"{len(fragments)} fragments ({', '.join(fragments)}), and a SMILES does not say where they stand: "
+            "give each a row, or give a geometry, with [conformers] keep = true"
+        )
+
+
+def _check_geometry(numbers: IntArray, positions: FloatArray) -> None:
+    """Raises InvalidInput for dummy atoms, coordinates that are no numbers, and nuclei on top of each other."""
+    if len(numbers) == 0:
+        raise InvalidInput("the geometry holds no atoms")
+    if (numbers < 1).any():
+        raise InvalidInput("the geometry holds a dummy atom: put a real one in its place")
+    if not np.isfinite(positions).all():
+        raise InvalidInput("a coordinate is not a finite number")
+    if len(numbers) == 1:
+        return
+    distances = cKDTree(positions).query(positions, k=2)[0][:, 1] * ANGSTROM_PER_BOHR
+    if distances.min() < CLOSEST_ANGSTROM:
+        raise InvalidInput(
+            f"two atoms are {distances.min():.3f} Å apart, less than {CLOSEST_ANGSTROM} Å: are the coordinates in Å?"
+        )

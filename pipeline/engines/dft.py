@@ -1,0 +1,151 @@
+"""Kohn–Sham and Hartree–Fock densities of isolated molecules, from PySCF."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pyscf import df, dft, gto, lib, scf
+
+from pipeline.elements import SYMBOLS
+from pipeline.engines.coulomb import CoulombFit
+from pipeline.engines.pyscf_molecule import (
+    PROGRAM,
+    basis_of,
+    build_atom,
+    build_mol,
+    check_method,
+    dipole_of,
+    require,
+)
+from pipeline.engines.quadrature import KeptQuadrature
+from pipeline.failures import NotConverged, TooLarge
+from storage.schema import Basis, Conformer, ElectronicState, IntArray
+
+FIT_BYTES = 4 * 2**30  # of three-centre integrals kept; beyond it a pure functional computes them in every cycle
+REPULSION_BYTES = 2**30  # of four-centre integrals kept where nothing is fitted
+UNBOUNDED = 10**9  # MB; PySCF cuts sums by the memory left, which must not decide over last bits
+LEVEL_SHIFT = 0.3  # hartree, of the second attempt
+
+
+@dataclass(frozen=True)
+class DftEngine:
+    """Restricted, or unrestricted where the conformer has unpaired electrons. One thread: same input, same bits."""
+
+    functional: str = "PBE"  # as PySCF names them, and "HF"
+    basis_set: str = "gth-tzv2p"
+    pseudopotential: str = "gth-pbe"  # "none": all-electron
+    quadrature_level: int = 1  # PySCF's, 0 … 9
+    density_fitting: bool = True
+    boundary: Literal["open"] = "open"
+    convergence: float = 1e-8  # hartree from cycle to cycle; the orbital gradient must fall below its root
+    max_cycles: int = 50  # of each attempt
+
+    def __post_init__(self) -> None:
+        check_method(self.basis_set, self.pseudopotential)
+        if self.boundary != "open":
+            raise ValueError(f'boundary "{self.boundary}" is not offered: use "open"')
+        try:
+            dft.libxc.parse_xc(self.functional)
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f'PySCF knows no functional "{self.functional}": use for example "PBE" or "B3LYP"'
+            ) from error
+
+    def basis(self, numbers: IntArray) -> Basis:
+        basis = basis_of(numbers, self.basis_set, self.pseudopotential)
+        if self.density_fitting:
+            for number in basis.shells:
+                require(gto.basis.load, self.fitting_set, SYMBOLS[number])
+        return basis
+
+    @property
+    def fitting_set(self) -> str:
+        return "def2-universal-jkfit" if dft.libxc.is_hybrid_xc(self.functional) else "def2-universal-jfit"
+
+    def core_electrons(self, number: int) -> int:
+        return int(build_atom(number, self.basis_set, self.pseudopotential).atom_nelec_core(0))
+
+    def orbital_limit(self, conformer: Conformer) -> int:
+        """One per pair of electrons, or one per electron of an unrestricted state."""
+        valence = sum(int(number) - self.core_electrons(int(number)) for number in conformer.numbers)
+        electrons = valence - conformer.charge
+        return electrons if conformer.unpaired else electrons // 2
+
+    def solve(self, conformer: Conformer) -> ElectronicState:
+        basis = self.basis(conformer.numbers)
+        with lib.with_omp_threads(1):
+            mol = build_mol(conformer, self.basis_set, self.pseudopotential)
+            field = self.converge(self.mean_field(mol, conformer), conformer)
+            return read_state(field, conformer, basis)
+
+    def mean_field(self, mol: gto.Mole, conformer: Conformer) -> scf.hf.SCF:
+        """PySCF's calculation, set up and not yet run."""
+        field = (dft.UKS if conformer.unpaired else dft.RKS)(mol, xc=self.functional)
+        field._chkfile.close()  # PySCF opens a temporary file for every calculation
+        field.chkfile = None
+        field._numint = KeptQuadrature()
+        field.grids.level = self.quadrature_level
+        field.conv_tol, field.conv_tol_grad = self.convergence, None
+        field.init_guess, field.max_cycle = "minao", self.max_cycles
+        if self.density_fitting:
+            return field.density_fit(with_df=self.fit(mol, conformer))
+        field.max_memory = 0  # else PySCF decides by the memory left what it keeps
+        if mol.nao**4 <= REPULSION_BYTES:  # eight bytes each, eightfold symmetry
+            field._eri = mol.intor("int2e", aosym="s8")
+        return field
+
+    def fit(self, mol: gto.Mole, conformer: Conformer) -> df.DF:
+        hybrid = dft.libxc.is_hybrid_xc(self.functional)
+        needed = 4 * mol.nao * (mol.nao + 1) * df.addons.make_auxmol(mol, self.fitting_set).nao
+        if needed <= FIT_BYTES:
+            fit = (df.DF if hybrid else CoulombFit)(mol, self.fitting_set)
+            fit.max_memory = UNBOUNDED
+            return fit.build()
+        if hybrid:
+            raise TooLarge(
+                f"{conformer.id}: {mol.nao} basis functions need {needed / 2**30:.1f} GiB of fitted integrals for "
+                f"{self.functional} (limit {FIT_BYTES / 2**30:.0f}): use a smaller basis or a pure functional"
+            )
+        return df.DF(mol, self.fitting_set)
+
+    def converge(self, field: scf.hf.SCF, conformer: Conformer) -> scf.hf.SCF:
+        """Plain DIIS, then DIIS under a level shift, then second order. Returns the calculation that converged."""
+        changes: list[float] = []
+        field.callback = lambda cycle: changes.append(abs(cycle["e_tot"] - cycle["last_hf_e"]))
+        field.kernel()
+        if not field.converged:
+            field.level_shift, field.diis_start_cycle, field.damp = LEVEL_SHIFT, 5, 0.5
+            field.kernel(dm0=field.get_init_guess(field.mol, "minao"))
+        if not field.converged:
+            field.level_shift = 0.0
+            field = field.newton()
+            field.kernel()
+        if not field.converged:
+            raise NotConverged(
+                f"{conformer.id}: the energy still changed by {changes[-1]:.1e} hartree after {len(changes)} cycles "
+                f"(limit {self.convergence:.0e}): check geometry, charge and unpaired electrons, or raise max_cycles"
+            )
+        return field
+
+
+def read_state(field: scf.hf.SCF, conformer: Conformer, basis: Basis) -> ElectronicState:
+    """The occupied orbitals of a converged calculation, alpha and beta after one another where there are two."""
+    spins, size = (2 if conformer.unpaired else 1), field.mol.nao
+    orbitals = np.reshape(field.mo_coeff, (spins, size, -1)).transpose(0, 2, 1)
+    energies, occupations = np.reshape(field.mo_energy, (spins, -1)), np.reshape(field.mo_occ, (spins, -1))
+    filled = occupations > 0
+    density = np.reshape(field.make_rdm1(), (spins, size, size)).sum(axis=0)
+    return ElectronicState(
+        numbers=conformer.numbers,
+        positions=conformer.positions,
+        basis=basis,
+        orbitals=np.ascontiguousarray(orbitals[filled]),
+        occupations=occupations[filled],
+        alpha_orbitals=int(filled[0].sum()) if conformer.unpaired else 0,
+        energy=float(field.e_tot),
+        dipole=dipole_of(field.mol, density),
+        homo=float(energies[filled].max()),
+        lumo=float(energies[~filled].min()) if not filled.all() else float("nan"),
+        spin_square=float(field.spin_square()[0]) if conformer.unpaired else float("nan"),
+        program=PROGRAM,
+    )

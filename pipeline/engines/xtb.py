@@ -1,0 +1,279 @@
+"""GFN1-xTB and GFN2-xTB, computed by tblite or by xtb-python: valence electrons in a minimal basis of Slater functions."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import numpy as np
+from scipy.spatial.distance import pdist
+from tblite import library as tblite_library
+from tblite.exceptions import TBLiteRuntimeError
+from tblite.interface import Calculator, Result
+
+from pipeline.elements import NUMBERS, SYMBOLS
+from pipeline.engines.slater import expand_slater, orthogonalise
+from pipeline.failures import InvalidInput, NotConverged, UnsupportedElement
+from pipeline.units import ANGSTROM_PER_BOHR
+from storage.schema import Basis, Conformer, ElectronicState, FloatArray, IntArray, Shell
+
+Method = Literal["gfn2", "gfn1"]
+Library = Literal["tblite", "xtb-python"]
+Order = Mapping[int, tuple[tuple[int, ...], tuple[float, ...]]]
+
+NAMES: Mapping[Method, str] = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
+EXPORTS = {"gfn2": tblite_library.export_gfn2_param, "gfn1": tblite_library.export_gfn1_param}
+
+# Angular momentum → where each of our components (p: x, y, z; d: xy, yz, z², xz, x²−y²) stands in the library's, and its sign.
+TBLITE_ORDER: Order = {  # p: y, z, x; d: ours
+    0: ((0,), (1,)),
+    1: ((2, 0, 1), (1, 1, 1)),
+    2: ((0, 1, 2, 3, 4), (1, 1, 1, 1, 1)),
+}
+XTB_ORDER: Order = {  # p: ours; d: x²−y², −z², xy, xz, yz
+    0: ((0,), (1,)),
+    1: ((0, 1, 2), (1, 1, 1)),
+    2: ((2, 4, 1, 3, 0), (1, 1, -1, 1, 1)),
+}
+
+# Iterations and damping of tblite's mixer, tried in turn: both change how the fixed point is reached, not where it lies.
+# (A higher electronic temperature would converge more, to something else.)
+LADDER = ((250, 0.4), (1000, 0.1))
+ITERATIONS = 1000  # xtb-python has no other setting that leaves the answer as it is
+
+CLOSEST = 0.5  # bohr; a third of the shortest bond there is (H2, 1.4 bohr): nearer atoms are a mistake in the input
+EMPTY = 1e-12  # electrons; orbitals with no more are left out
+
+
+@dataclass(frozen=True)
+class SlaterShell:
+    """One shell of an element, as the method's parameters have it."""
+
+    principal: int
+    degree: int
+    zeta: float  # 1/bohr
+    gaussians: int
+    occupation: float  # electrons in the method's reference atom
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What either library returns, in our order of functions."""
+
+    energy: float  # hartree
+    gradient: FloatArray  # (atoms, 3), hartree/bohr
+    dipole: FloatArray  # (3,), e·bohr
+    orbitals: FloatArray  # (orbitals, functions)
+    occupations: FloatArray  # (orbitals,), up to 2
+    orbital_energies: FloatArray  # (orbitals,), hartree
+
+
+@functools.cache
+def element_shells(method: Method) -> Mapping[int, tuple[SlaterShell, ...]]:
+    """The shells of every element the method knows, from the parameters inside tblite, in the order of its functions."""
+    parameters, table = tblite_library.new_param(), tblite_library.new_table()
+    EXPORTS[method](parameters)
+    tblite_library.dump_param(parameters, table)
+    return {
+        NUMBERS[symbol]: tuple(
+            SlaterShell(int(name[0]), "spd".index(name[1]), zeta, gaussians, occupation)
+            for name, zeta, gaussians, occupation in zip(
+                element["shells"], element["slater"], element["ngauss"], element["refocc"], strict=True
+            )
+        )
+        for symbol, element in tblite_library.table_to_dict(table)["element"].items()
+    }
+
+
+@functools.cache
+def element_basis(method: Method, number: int) -> tuple[Shell, ...]:
+    """Our shells of one element. A second shell of the same kind (GFN1's 2s of hydrogen) is made orthogonal to the first."""
+    shells: list[Shell] = []
+    for slater in element_shells(method)[number]:
+        shell = expand_slater(slater.principal, slater.degree, slater.zeta, slater.gaussians)
+        for earlier in shells:
+            if earlier.angular_momentum == shell.angular_momentum:
+                shell = orthogonalise(shell, earlier)
+        shells.append(shell)
+    return tuple(shells)
+
+
+def valence_electrons(method: Method, number: int) -> int:
+    """Electrons of the neutral atom that the method treats."""
+    return round(sum(shell.occupation for shell in element_shells(method)[number]))
+
+
+@dataclass(frozen=True)
+class XtbEngine:
+    """An xTB method, the library that computes it, and how tightly.
+
+    `accuracy` scales the libraries' thresholds: 0.01 stops at changes of 1e-8 hartree and 2e-7 electrons per iteration.
+    """
+
+    method: Method = "gfn2"
+    library: Library = "tblite"
+    accuracy: float = 0.01
+
+    def basis(self, numbers: IntArray) -> Basis:
+        check_elements(self.method, numbers)
+        return Basis({int(number): element_basis(self.method, int(number)) for number in np.unique(numbers)})
+
+    def core_electrons(self, number: int) -> int:
+        check_elements(self.method, np.array([number]))
+        return number - valence_electrons(self.method, number)
+
+    def orbital_limit(self, conformer: Conformer) -> int:
+        return self.basis(conformer.numbers).size(conformer.numbers)
+
+    def solve(self, conformer: Conformer) -> ElectronicState:
+        solution = self.calculate(conformer)
+        kept = solution.occupations > EMPTY
+        alpha = (count_electrons(self.method, conformer) + conformer.unpaired) // 2  # orbitals filled at 0 K
+        energies = np.append(solution.orbital_energies, np.nan)  # a full basis has no LUMO
+        return ElectronicState(
+            numbers=conformer.numbers,
+            positions=conformer.positions,
+            basis=self.basis(conformer.numbers),
+            orbitals=solution.orbitals[kept],
+            occupations=solution.occupations[kept],
+            energy=solution.energy,
+            dipole=(float(solution.dipole[0]), float(solution.dipole[1]), float(solution.dipole[2])),
+            homo=float(energies[alpha - 1]),
+            lumo=float(energies[alpha]),
+            program=f"{self.library} {version('tblite' if self.library == 'tblite' else 'xtb')}",
+        )
+
+    def gradient(self, conformer: Conformer) -> tuple[float, FloatArray]:
+        """Energy in hartree, and its derivative by the positions, (atoms, 3), hartree/bohr."""
+        solution = self.calculate(conformer)
+        return solution.energy, solution.gradient
+
+    def calculate(self, conformer: Conformer) -> Solution:
+        """Refuse what the libraries crash on or answer with nonsense; then call one."""
+        check_elements(self.method, conformer.numbers)
+        check_geometry(conformer)
+        check_electrons(self.method, conformer)
+        return (run_tblite if self.library == "tblite" else run_xtb)(self, conformer)
+
+
+def check_elements(method: Method, numbers: IntArray) -> None:
+    """Raises UnsupportedElement, naming the first element without parameters."""
+    for number in numbers:
+        if int(number) not in element_shells(method):
+            symbol = SYMBOLS[number] if 0 <= number < len(SYMBOLS) else "?"
+            raise UnsupportedElement(f"{NAMES[method]} has no parameters for {symbol} (Z = {number}), only for H to Rn")
+
+
+def check_geometry(conformer: Conformer) -> None:
+    if len(conformer.numbers) == 0:
+        raise InvalidInput(f"{conformer.id} has no atoms")
+    if not np.isfinite(conformer.positions).all():
+        raise InvalidInput(f"{conformer.id} has coordinates that are not finite numbers; correct its geometry")
+    distances = pdist(conformer.positions)
+    if len(distances) and distances.min() < CLOSEST:
+        first, second = np.column_stack(np.triu_indices(len(conformer.numbers), 1))[distances.argmin()]
+        raise InvalidInput(
+            f"{conformer.id}: atoms {first} and {second} are {distances.min() * ANGSTROM_PER_BOHR:.4f} Å apart, "
+            f"less than {CLOSEST * ANGSTROM_PER_BOHR:.2f} Å; correct the geometry or its unit of length"
+        )
+
+
+def count_electrons(method: Method, conformer: Conformer) -> int:
+    return sum(valence_electrons(method, int(number)) for number in conformer.numbers) - conformer.charge
+
+
+def check_electrons(method: Method, conformer: Conformer) -> None:
+    electrons, unpaired = count_electrons(method, conformer), conformer.unpaired
+    places = sum(2 * shell.degree + 1 for number in conformer.numbers for shell in element_shells(method)[int(number)])
+    case = f"{conformer.id} (charge {conformer.charge}, {unpaired} unpaired)"
+    if electrons < 1:
+        raise InvalidInput(f"{case} would have {electrons} valence electrons in {NAMES[method]}; correct its charge")
+    if electrons > 2 * places:
+        raise InvalidInput(f"{case} has {electrons} electrons for {places} orbitals; correct its charge")
+    if not 0 <= unpaired <= min(electrons, 2 * places - electrons):
+        most = min(electrons, 2 * places - electrons)
+        raise InvalidInput(f"{case}: {electrons} electrons in {places} orbitals allow 0 to {most} unpaired; correct it")
+    if (electrons - unpaired) % 2:
+        raise InvalidInput(
+            f"{case} has {electrons} electrons: give an {'odd' if electrons % 2 else 'even'} number of unpaired"
+        )
+
+
+def reorder(coefficients: FloatArray, shells: list[Shell], order: Order) -> FloatArray:
+    """Orbitals by functions in our order, from functions by orbitals in a library's."""
+    places, signs, start = [], [], 0
+    for shell in shells:
+        place, sign = order[shell.angular_momentum]
+        places.append(start + np.array(place))
+        signs.append(np.array(sign, dtype=np.float64))
+        start += shell.size
+    reordered: FloatArray = (coefficients[np.concatenate(places)] * np.concatenate(signs)[:, None]).T
+    return np.ascontiguousarray(reordered)
+
+
+def molecule_shells(method: Method, numbers: IntArray) -> list[Shell]:
+    return [shell for number in numbers for shell in element_basis(method, int(number))]
+
+
+def run_tblite(engine: XtbEngine, conformer: Conformer) -> Solution:
+    calculator = Calculator(
+        NAMES[engine.method], conformer.numbers, conformer.positions, float(conformer.charge), conformer.unpaired,
+        color=False,
+    )  # fmt: skip
+    calculator.set("verbosity", 0)
+    calculator.set("accuracy", engine.accuracy)
+    result = converge(calculator, conformer)
+    shells = molecule_shells(engine.method, conformer.numbers)
+    return Solution(
+        energy=float(result.get("energy")),
+        gradient=result.get("gradient"),
+        dipole=result.get("dipole"),
+        orbitals=reorder(result.get("orbital-coefficients"), shells, TBLITE_ORDER),
+        occupations=result.get("orbital-occupations"),
+        orbital_energies=result.get("orbital-energies"),
+    )
+
+
+def converge(calculator: Calculator, conformer: Conformer) -> Result:
+    for iterations, damping in LADDER:
+        calculator.set("max-iter", iterations)
+        calculator.set("mixer-damping", damping)
+        try:
+            return calculator.singlepoint()
+        except TBLiteRuntimeError as error:
+            if "not converged" not in str(error):
+                raise
+    raise NotConverged(
+        f"{conformer.id}: no self-consistent charges with any of {LADDER} (iterations, damping) of tblite"
+    )
+
+
+def run_xtb(engine: XtbEngine, conformer: Conformer) -> Solution:
+    from xtb.interface import Calculator as XtbCalculator  # an extra of its own, with wheels for few platforms
+    from xtb.interface import XTBException
+    from xtb.utils import get_method
+
+    calculator = XtbCalculator(
+        get_method(NAMES[engine.method]), conformer.numbers, conformer.positions, conformer.charge, conformer.unpaired
+    )
+    calculator.set_verbosity("muted")
+    calculator.set_accuracy(engine.accuracy)
+    calculator.set_max_iterations(ITERATIONS)
+    try:
+        result = calculator.singlepoint()
+    except XTBException as error:
+        if "did not converge" not in str(error):
+            raise
+        raise NotConverged(
+            f"{conformer.id}: no self-consistent charges in {ITERATIONS} iterations of xtb-python"
+        ) from error
+    shells = molecule_shells(engine.method, conformer.numbers)
+    return Solution(
+        energy=float(result.get_energy()),
+        gradient=result.get_gradient(),
+        dipole=result.get_dipole(),
+        orbitals=reorder(result.get_orbital_coefficients(), shells, XTB_ORDER),
+        occupations=result.get_orbital_occupations(),
+        orbital_energies=result.get_orbital_eigenvalues(),
+    )

@@ -1,0 +1,148 @@
+"""What a molecular graph says: its reading, canonical form, charge, unpaired electrons and group."""
+
+import hashlib
+import re
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDetermineBonds, rdinchi
+
+from pipeline.failures import InvalidInput
+from pipeline.units import ANGSTROM_PER_BOHR
+from storage.schema import FloatArray, IntArray
+
+UNREADABLE = "unreadable: "  # begins the `smiles` of a row whose record its source could not read; the reason follows
+
+_BOND_ORDER_TRIALS = 1000
+
+
+def read_graph(smiles: str) -> Chem.Mol:
+    """The graph of a SMILES (or CXSMILES), without atom maps; the atoms keep the order of the text.
+
+    Raises InvalidInput, with RDKit's reason, for what is no SMILES or is no definite molecule.
+    """
+    text = smiles.strip()
+    if text.startswith(UNREADABLE):
+        raise InvalidInput(text.removeprefix(UNREADABLE))
+    if not text:
+        raise InvalidInput("the SMILES is empty")
+    if re.search(r"\s", re.sub(r"\s+\|.*\|$", "", text)):  # RDKit would take what follows for a name and drop it
+        raise InvalidInput(f"{_shorten(text)!r} holds a blank: give the SMILES alone, the name in a column of its own")
+    with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as errors:
+        graph = Chem.MolFromSmiles(text)
+    if graph is None:
+        raise InvalidInput(f"{_shorten(text)!r} is no SMILES of a molecule: {first_error(errors.messages)}")
+    for atom in graph.GetAtoms():
+        atom.SetAtomMapNum(0)
+    _check_definite(graph, text)
+    return graph
+
+
+def canonical_smiles(graph: Chem.Mol) -> str:
+    """Isomeric canonical SMILES: the same text for every spelling of a molecule; isotopes and stereo are kept."""
+    return str(Chem.MolToSmiles(graph))
+
+
+def graph_charge(graph: Chem.Mol) -> int:
+    """Sum of the formal charges."""
+    return int(Chem.GetFormalCharge(graph))
+
+
+def graph_unpaired(graph: Chem.Mol) -> int:
+    """Unpaired electrons: all radical electrons of the graph in parallel (a carbene is a triplet).
+
+    A bare main-group atom or ion follows Hund's rule instead (C has two, N three). Where the radical electrons do not
+    fit the parity of the electron count, as with metals, whose valence no graph tells: as few as parity allows.
+    """
+    numbers = [atom.GetAtomicNum() for atom in graph.GetAtoms()]
+    hydrogens = sum(atom.GetTotalNumHs() for atom in graph.GetAtoms())
+    electrons = sum(numbers) + hydrogens - graph_charge(graph)
+    if len(numbers) == 1 and hydrogens == 0:
+        unpaired = _atom_unpaired(numbers[0], graph_charge(graph))
+    else:
+        unpaired = sum(atom.GetNumRadicalElectrons() for atom in graph.GetAtoms())
+    return unpaired if (electrons - unpaired) % 2 == 0 else electrons % 2
+
+
+def graph_composition(graph: Chem.Mol) -> IntArray:
+    """Atomic numbers of all atoms, hydrogens too, ascending."""
+    numbers = [atom.GetAtomicNum() for atom in graph.GetAtoms()]
+    hydrogens = sum(atom.GetTotalNumHs() for atom in graph.GetAtoms())
+    return np.array(sorted(numbers + [1] * hydrogens), dtype=np.int64)
+
+
+def graph_group(graph: Chem.Mol) -> str:
+    """Connectivity block of the InChIKey (14 letters): one for all stereoisomers, isotopomers and conformers.
+
+    Where InChI fails: 14 hexadecimal digits of a hash of the SMILES without stereo.
+    """
+    with rdBase.BlockLogs():
+        key = str(rdinchi.MolToInchiKey(graph))
+        return key[:14] if key else _hash_block(Chem.MolToSmiles(graph, isomericSmiles=False))
+
+
+def geometry_group(numbers: IntArray, positions: FloatArray, charge: int) -> str:
+    """The group of a geometry (bohr) that came without a graph: that of the graph found from its distances.
+
+    Where no bond orders fit: a hash of the bare connectivity.
+    """
+    graph = _connect(numbers, positions)
+    with rdBase.BlockLogs():
+        try:
+            rdDetermineBonds.DetermineBondOrders(
+                graph, charge=charge, embedChiral=False, maxIterations=_BOND_ORDER_TRIALS
+            )
+            Chem.SanitizeMol(graph)
+        except (ValueError, RuntimeError):  # RDKit: no bond orders make a molecule of this charge
+            return _hash_block(Chem.MolToSmiles(_connect(numbers, positions), isomericSmiles=False))
+        return graph_group(Chem.RemoveHs(graph))
+
+
+def first_error(log: str) -> str:
+    """The first line of RDKit's error log, without its time stamp."""
+    lines = log.strip().splitlines()
+    return re.sub(r"^\[[\d:]+\] ", "", lines[0]) if lines else "RDKit gives no reason"
+
+
+def _check_definite(graph: Chem.Mol, text: str) -> None:
+    """A definite molecule has atoms, none of them a dummy, and no query feature."""
+    if graph.GetNumAtoms() == 0:
+        raise InvalidInput(f"{_shorten(text)!r} holds no atoms")
+    if any(atom.GetAtomicNum() == 0 for atom in graph.GetAtoms()):
+        raise InvalidInput(f"{_shorten(text)!r} holds a dummy atom (*): put a real substituent in its place")
+    if any(atom.HasQuery() for atom in graph.GetAtoms()) or any(bond.HasQuery() for bond in graph.GetBonds()):
+        raise InvalidInput(f"{_shorten(text)!r} is a pattern that many molecules match: write one molecule")
+
+
+def _atom_unpaired(number: int, charge: int) -> int:
+    """Hund's rule for s and p shells; 0 or 1 by parity for the other elements."""
+    table = Chem.GetPeriodicTable()
+    valence = table.GetNOuterElecs(number) - charge
+    is_main_group = number <= 20 or number in (*range(31, 39), *range(49, 57), *range(81, 89))
+    if not is_main_group or not 0 <= valence <= 8:
+        return (number - charge) % 2
+    if valence <= 2:
+        return valence % 2
+    return 3 - abs(5 - valence)
+
+
+def _connect(numbers: IntArray, positions: FloatArray) -> Chem.Mol:
+    graph = Chem.RWMol()
+    shape = Chem.Conformer(len(numbers))
+    for index, (number, position) in enumerate(zip(numbers, positions, strict=True)):
+        atom = Chem.Atom(int(number))
+        atom.SetNoImplicit(True)
+        graph.AddAtom(atom)
+        shape.SetAtomPosition(index, (position * ANGSTROM_PER_BOHR).tolist())
+    graph.AddConformer(shape)
+    with rdBase.BlockLogs():
+        rdDetermineBonds.DetermineConnectivity(graph)
+    return graph
+
+
+def _hash_block(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:14]
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,66 @@
+"""What a store was begun with: its recipe, which no later run may change."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.errors import StoreError
+from storage.layout import HEADER, SCHEMA_VERSION
+from storage.objects import Json, read_record, write_record
+
+FREE_KEYS = ("limits", "source.path")  # may differ between runs: they change no stored byte
+
+
+@dataclass(frozen=True)
+class Header:
+    recipe: Mapping[str, Any]  # every key, defaults filled in
+    recipe_text: str  # as its author wrote it
+
+
+def begin_store(store: Path, header: Header) -> None:
+    """Write the header of a new store, or check that the existing one was begun with the same recipe.
+
+    Raises StoreError naming each key that differs, or what stands at `store` instead of a store.
+    """
+    if (store / HEADER).exists():
+        differences = list(_differences(read_header(store).recipe, header.recipe))
+        if differences:
+            raise StoreError(
+                f"{store} was begun with another recipe: "
+                + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)
+                + ". Restore the recipe, or build into a new store"
+            )
+        return
+    if store.exists() and (not store.is_dir() or any(store.iterdir())):
+        raise StoreError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
+    record: dict[str, Json] = {
+        "schema_version": SCHEMA_VERSION,
+        "recipe": header.recipe,
+        "recipe_text": header.recipe_text,
+    }
+    write_record(store, HEADER, record)
+
+
+def read_header(store: Path) -> Header:
+    """Raises StoreError where there is no store, or one of another schema."""
+    if not (store / HEADER).exists():
+        raise StoreError(f"{store} is no rhoflow store (it has no {HEADER}): check the path, or build it first")
+    record: Any = read_record(store, HEADER)
+    if record["schema_version"] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{store} has schema version {record['schema_version']}, this rhoflow reads {SCHEMA_VERSION}: "
+            "use the rhoflow that made it, or build it again"
+        )
+    return Header(record["recipe"], record["recipe_text"])
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted({*old, *new}):
+        name = prefix + key
+        if name in FREE_KEYS or old.get(key) == new.get(key):
+            continue
+        if isinstance(old.get(key), Mapping) and isinstance(new.get(key), Mapping):
+            yield from _differences(old[key], new[key], f"{name}.")
+        else:
+            yield name, old.get(key), new.get(key)

@@ -1,0 +1,69 @@
+"""Whole objects on a file system: written in one move and flushed to disk, or not at all."""
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from storage.errors import StoreError
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+
+
+def write_object(store: Path, key: str, content: bytes) -> None:
+    """Put `content` at `key`; a reader sees the old object or the new one, also after a power cut."""
+    path = store / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Force a file or a folder's entries to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_record(store: Path, key: str, record: Json) -> None:
+    """Put a JSON record at `key`, gzipped where the key ends in .gz; the same record gives the same bytes."""
+    content = json.dumps(record, allow_nan=False, separators=(",", ":") if key.endswith(".gz") else None).encode()
+    write_object(store, key, gzip.compress(content, 6, mtime=0) if key.endswith(".gz") else content)
+
+
+def read_record(store: Path, key: str) -> dict[str, object]:
+    """The JSON record at `key`. Raises StoreError where it is missing or is no JSON object."""
+    path = store / key
+    try:
+        content = path.read_bytes()
+        record = json.loads(gzip.decompress(content) if key.endswith(".gz") else content)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path} is missing: this is no rhoflow store, or a stage before this one has not run"
+        ) from None
+    except (ValueError, EOFError, OSError) as error:
+        raise StoreError(f"{path} is damaged ({error}): delete it and run the same build again") from error
+    if not isinstance(record, dict):
+        raise StoreError(f"{path} is damaged (no JSON object): delete it and run the same build again")
+    return record

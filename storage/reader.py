@@ -1,0 +1,230 @@
+"""Opens a sealed dataset: samples as NumPy arrays, tables as pandas, everything as xarray."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+
+from storage.errors import StoreError
+from storage.layout import ROWS, SCHEMA_VERSION, class_key, decode_text
+from storage.plan import PlannedSample, read_basis, read_planned_samples
+from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
+
+NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing")
+
+
+def open_dataset(path: str | Path) -> "Dataset":
+    """The sealed dataset at `path`.
+
+    Raises StoreError where there is none, it is not sealed, or it is of another schema.
+    """
+    store = Path(path)
+    if not (store / "zarr.json").exists():
+        raise StoreError(
+            f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
+        )
+    root = zarr.open_group(store, mode="r")
+    if "sealed" not in root.attrs:
+        raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
+    if root.attrs["schema_version"] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{store} has schema version {root.attrs['schema_version']}, this rhoflow reads {SCHEMA_VERSION}: "
+            "read it with the rhoflow that made it, or build it again"
+        )
+    return Dataset(store, root)
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """One sample; arrays are read when asked for. Lengths in bohr."""
+
+    planned: PlannedSample
+    channels: Mapping[str, NDArray[np.float32]]  # (nx, ny, nz), or (types, nx, ny, nz)
+    states: Mapping[str, ElectronicState]  # by density, where the store keeps wavefunctions
+
+    @property
+    def id(self) -> str:
+        return self.planned.conformer.id
+
+    @property
+    def conformer(self) -> Conformer:
+        return self.planned.conformer
+
+    @property
+    def grid(self) -> Grid:
+        return self.planned.grid
+
+    @property
+    def numbers(self) -> IntArray:
+        """Atomic numbers, shape (atoms,)."""
+        return self.planned.conformer.numbers
+
+    @property
+    def positions(self) -> FloatArray:
+        """Shape (atoms, 3), bohr."""
+        return self.planned.conformer.positions
+
+    @property
+    def charge(self) -> int:
+        return self.planned.conformer.charge
+
+
+class Dataset:
+    """A sealed store. Not safe to use while another process builds into it."""
+
+    def __init__(self, store: Path, root: zarr.Group) -> None:
+        self.store = store
+        self._root: Any = root
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Recipe, channels, statistics of the training split, programs, counts."""
+        return dict(self._root.attrs)
+
+    @property
+    def size_classes(self) -> list[int]:
+        """Cells along an edge of each class that holds samples, ascending."""
+        return sorted(int(name.removeprefix("cells_")) for name in self._root if name.startswith("cells_"))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per ok sample, in row order, indexed by id: where it lies, what was measured, its labels."""
+        frames = [self._class_frame(cells) for cells in self.size_classes]
+        table = pd.concat(frames) if frames else pd.DataFrame({"outcome": [], "row": []})
+        table = table[table["outcome"] == "ok"].drop(columns="outcome")
+        return table.sort_values(["row", "conformer"], kind="stable")
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row per source row, indexed by id: outcome, message, samples, duplicate_of, labels."""
+        columns = self._columns(self._root[ROWS])
+        return pd.DataFrame(columns).set_index("id")
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return list(self.table.index)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __getitem__(self, id: str) -> StoredSample:
+        if id not in self.table.index:
+            raise KeyError(
+                f"{self.store} has no ok sample {id!r}: see .ids, and .rows for what became of each source row"
+            )
+        place: Any = self.table.loc[id]
+        cells, index = int(place["cells"]), int(place["sample"])
+        planned = read_planned_samples(self.store, cells, index, index + 1)[0]
+        group = self._root[class_key(cells)]
+        return StoredSample(planned, _Channels(group, index, self.channels), _States(self, group, index, planned))
+
+    @property
+    def channels(self) -> list[str]:
+        return list(self._root.attrs["channels"])
+
+    @property
+    def densities(self) -> list[str]:
+        return list(self._root.attrs["densities"])
+
+    def to_xarray(self) -> xr.DataTree:
+        """One node per size class, ok samples only: every channel with coordinates, ids and units; lazy."""
+        nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=self.attributes)}
+        for cells in self.size_classes:
+            key = class_key(cells)
+            stored = xr.open_zarr(self.store, group=key, chunks=None, consolidated=True)
+            texts = [name for name in stored if stored[name].attrs.get("encoding") == "utf-8"]
+            decoded = {name: ("sample", decode_text(stored[name].values)) for name in texts}
+            channels = [name for name in stored if name in self.channels]
+            whole = stored.drop_vars(texts).assign(decoded)
+            whole = whole.set_coords([name for name in whole.data_vars if name not in channels])
+            for name in channels:
+                if "types" in stored[name].attrs:
+                    whole = whole.assign_coords({f"{name}_type": stored[name].attrs["types"]})
+            nodes[key] = whole.isel(sample=np.flatnonzero(whole["outcome"].values == "ok"))
+        return xr.DataTree.from_dict(nodes)
+
+    def basis(self, density: str) -> Basis:
+        return read_basis(self.store, density)
+
+    def _class_frame(self, cells: int) -> pd.DataFrame:
+        columns = self._columns(self._root[class_key(cells)])
+        frame = pd.DataFrame(columns)
+        frame.insert(1, "cells", cells)
+        frame.insert(2, "sample", np.arange(len(frame)))
+        frame.insert(3, "conformer", [int(id.rsplit("#", 1)[1]) for id in frame["id"]])
+        return frame.set_index("id")
+
+    def _columns(self, group: Any) -> dict[str, Any]:
+        """The one-dimensional arrays of a group, text decoded, as columns."""
+        columns: dict[str, Any] = {"id": decode_text(group["id"][...])}
+        for name, array in sorted(group.arrays()):
+            if name in NOT_TABLES or name == "id":
+                continue
+            if array.attrs.get("encoding") == "utf-8":
+                columns[name.removeprefix("label_")] = decode_text(array[...])
+            elif array.ndim == 1:
+                columns[name.removeprefix("label_")] = array[...]
+        return columns
+
+
+class _Channels(Mapping[str, NDArray[np.float32]]):
+    """A sample's channels, each read when it is asked for."""
+
+    def __init__(self, group: Any, index: int, names: list[str]) -> None:
+        self._group, self._index, self._names = group, index, names
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        if name not in self._names:
+            raise KeyError(f"no channel {name!r}: there are {', '.join(self._names)}")
+        values: NDArray[np.float32] = self._group[name][self._index]
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class _States(Mapping[str, ElectronicState]):
+    """A sample's kept wavefunctions, each read when it is asked for."""
+
+    def __init__(self, dataset: Dataset, group: Any, index: int, planned: PlannedSample) -> None:
+        self._dataset, self._group, self._index, self._planned = dataset, group, index, planned
+
+    def __getitem__(self, density: str) -> ElectronicState:
+        if density not in list(self):
+            raise KeyError(f"no kept wavefunctions of density {density!r}: there are {', '.join(self) or 'none'}")
+        conformer, basis = self._planned.conformer, self._dataset.basis(density)
+        facts: Any = self._dataset.table.loc[conformer.id]
+        orbitals, functions = int(facts[f"{density}_orbitals"]), basis.size(conformer.numbers)
+        axes = ("x", "y", "z")
+        return ElectronicState(
+            numbers=conformer.numbers,
+            positions=conformer.positions,
+            basis=basis,
+            orbitals=self._group[f"orbitals_{density}"][self._index, :orbitals, :functions],
+            occupations=self._group[f"occupations_{density}"][self._index, :orbitals],
+            alpha_orbitals=int(facts[f"{density}_alpha_orbitals"]),
+            energy=float(facts[f"{density}_energy_hartree"]),
+            dipole=tuple(float(facts[f"{density}_dipole_{axis}_ebohr"]) for axis in axes),  # type: ignore[arg-type]
+            homo=float(facts[f"{density}_homo_hartree"]),
+            lumo=float(facts[f"{density}_lumo_hartree"]),
+            spin_square=float(facts[f"{density}_spin_square"]),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dataset.densities if self._dataset.attributes["wavefunctions"] else [])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))

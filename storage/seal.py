@@ -1,0 +1,144 @@
+"""Closes a dataset: checks that every receipt is there, then writes tables, statistics and metadata."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storage.errors import StoreError
+from storage.header import read_header
+from storage.layout import ROWS, SCHEMA_VERSION, class_key, consolidate, open_group, write_table, write_text
+from storage.outcomes import RowOutcome, read_row_outcomes, read_sample_outcomes
+from storage.plan import Plan, PlannedSample, read_plan, read_planned_samples
+from storage.receipts import Outcome, has_receipt
+from storage.schema import Label
+
+UNITS = {
+    "hartree": "hartree",
+    "ebohr": "e bohr",
+    "electrons": "electrons",
+    "density": "electrons bohr-3",
+}
+
+
+def is_sealed(store: Path) -> bool:
+    return (store / "zarr.json").exists() and "sealed" in open_group(store, "r").attrs
+
+
+def seal(store: Path) -> None:
+    """Write what describes the whole dataset. Running it again writes the same bytes.
+
+    Raises StoreError naming the shards that have no receipt.
+    """
+    plan = read_plan(store)
+    missing = [shard.number for shard in plan.shards() if not has_receipt(store, shard.number)]
+    if missing:
+        named = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
+        raise StoreError(
+            f"{store} cannot be sealed: {len(missing)} shards have no receipt ({named}); "
+            f"run `rhoflow run {store} --parts 1/1` or the build again"
+        )
+    outcomes = read_sample_outcomes(store, plan)
+    rows = list(read_row_outcomes(store, plan))
+    samples = {cells: read_planned_samples(store, cells, 0, count) for cells, count in plan.samples.items()}
+    for cells, planned in samples.items():
+        _write_class_table(store, cells, planned, outcomes, rows)
+    _write_rows(store, rows)
+    _write_root(store, plan, samples, outcomes, rows)
+    consolidate(store)
+
+
+def _write_class_table(
+    store: Path,
+    cells: int,
+    planned: Sequence[PlannedSample],
+    outcomes: Mapping[str, Outcome],
+    rows: Sequence[RowOutcome],
+) -> None:
+    group = open_group(store / class_key(cells), "r+")
+    ends = [outcomes[sample.conformer.id] for sample in planned]
+    write_text(group, "outcome", [end.outcome for end in ends], "sample")
+    for fact in sorted({name for end in ends for name in end.facts}):
+        values = np.array([end.facts.get(fact, math.nan) for end in ends], dtype=np.float64)
+        write_table(group, fact, values, ("sample",), {"units": UNITS.get(fact.rsplit("_", 1)[-1], "1")})
+    labels = {row.row: row.labels for row in rows}
+    _write_labels(group, [labels[sample.row] for sample in planned], "sample")
+
+
+def _write_rows(store: Path, rows: Sequence[RowOutcome]) -> None:
+    group = open_group(store, "r+").require_group(ROWS)
+    write_text(group, "id", [row.id for row in rows], "row")
+    write_text(group, "outcome", [row.outcome for row in rows], "row")
+    write_text(group, "message", [row.message for row in rows], "row")
+    write_text(group, "duplicate_of", [row.duplicate_of for row in rows], "row")
+    write_text(group, "samples", [" ".join(row.samples) for row in rows], "row")
+    _write_labels(group, [row.labels for row in rows], "row")
+
+
+def _write_labels(group: Any, labels: Sequence[Mapping[str, Label | None]], dimension: str) -> None:
+    for name in sorted({name for row in labels for name in row}):
+        values = [row.get(name) for row in labels]
+        if any(isinstance(value, str) for value in values):
+            write_text(group, f"label_{name}", ["" if value is None else str(value) for value in values], dimension)
+        else:
+            numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+            write_table(group, f"label_{name}", numbers, (dimension,), {"long_name": name})
+
+
+def _write_root(
+    store: Path,
+    plan: Plan,
+    samples: Mapping[int, Sequence[PlannedSample]],
+    outcomes: Mapping[str, Outcome],
+    rows: Sequence[RowOutcome],
+) -> None:
+    header = read_header(store)
+    splits = Counter(
+        sample.split
+        for planned in samples.values()
+        for sample in planned
+        if outcomes[sample.conformer.id].outcome == "ok"
+    )
+    programs = sorted({program for end in outcomes.values() for program in end.programs.values()})
+    open_group(store, "r+").attrs.update(
+        {
+            "format": "rhoflow",
+            "schema_version": SCHEMA_VERSION,
+            "recipe": dict(header.recipe),
+            "recipe_text": header.recipe_text,
+            "densities": list(plan.densities),
+            "channels": [channel.name for channel in plan.channels],
+            "wavefunctions": plan.keeps_wavefunctions,
+            "programs": programs,
+            "rows": dict(sorted(Counter(row.outcome for row in rows).items())),
+            "splits": dict(sorted(splits.items())),
+            "statistics": _training_statistics(plan, samples, outcomes),
+            "sealed": 1,
+        }
+    )
+
+
+def _training_statistics(
+    plan: Plan, samples: Mapping[int, Sequence[PlannedSample]], outcomes: Mapping[str, Outcome]
+) -> dict[str, dict[str, float]]:
+    """Mean, standard deviation and maximum over every voxel of the training split, by channel."""
+    training = [
+        (cells**3, outcomes[sample.conformer.id].facts)
+        for cells, planned in sorted(samples.items())
+        for sample in planned
+        if sample.split == "train" and outcomes[sample.conformer.id].outcome == "ok"
+    ]
+    if not training:
+        return {}
+    voxels = sum(count for count, _ in training)
+    statistics = {}
+    for channel in plan.channels:
+        mean = math.fsum(count * facts[f"{channel.name}_mean"] for count, facts in training) / voxels
+        square = math.fsum(count * facts[f"{channel.name}_square_mean"] for count, facts in training) / voxels
+        highest = max(facts[f"{channel.name}_maximum"] for _, facts in training)
+        spread = math.sqrt(max(0.0, square - mean**2))
+        statistics[channel.name] = {"mean": mean, "standard_deviation": spread, "maximum": highest}
+    return statistics

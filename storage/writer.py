@@ -1,0 +1,52 @@
+"""Writes one shard: every stored object once, whole, flushed and checksummed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storage.layout import class_key, open_group, shard_object
+from storage.objects import checksum, flush
+from storage.plan import Plan, Shard
+from storage.schema import Sample
+
+
+def write_shard(store: Path, plan: Plan, shard: Shard, samples: Sequence[Sample | None]) -> dict[str, str]:
+    """Store the samples of a shard, `None` where one failed (its rows keep the fill value NaN).
+
+    Returns the sha256 of every object written, by key.
+    """
+    group: Any = open_group(store / class_key(shard.cells), "r+")
+    written = {}
+    for channel in plan.channels:
+        rows = [None if sample is None else sample.channels[channel.name] for sample in samples]
+        written.update(_write_rows(store, group, shard, channel.name, rows))
+    for density in plan.densities if plan.keeps_wavefunctions else ():
+        states = [None if sample is None else sample.states[density] for sample in samples]
+        orbitals = [None if state is None else state.orbitals for state in states]
+        occupations = [None if state is None else state.occupations for state in states]
+        written.update(_write_rows(store, group, shard, f"orbitals_{density}", orbitals))
+        written.update(_write_rows(store, group, shard, f"occupations_{density}", occupations))
+    return written
+
+
+def _write_rows(
+    store: Path, group: Any, shard: Shard, name: str, rows: Sequence[npt.NDArray[Any] | None]
+) -> dict[str, str]:
+    """Fill one stored object; arrays smaller than the chunk are zero-padded."""
+    array = group[name]
+    block = np.full((shard.last - shard.first, *array.shape[1:]), np.nan, dtype=array.dtype)
+    for place, values in zip(block, rows, strict=True):
+        if values is not None:
+            place[...] = 0
+            place[tuple(slice(length) for length in values.shape)] = values
+    key = shard_object(shard.cells, name, array.ndim, shard.index)
+    if all(values is None for values in rows):
+        (store / key).unlink(missing_ok=True)  # an earlier, killed attempt may have left one
+        return {}
+    array[shard.first : shard.last] = block
+    flush(store / key)
+    flush((store / key).parent)
+    return {key: checksum(store / key)}
