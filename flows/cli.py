@@ -225,3 +225,7 @@ def main() -> None:
     except RhoflowError as error:
         print(f"rhoflow: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

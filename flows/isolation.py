@@ -70,6 +70,11 @@ class Child:
                     return Report(failure, spent + time.monotonic() - started, crashes + overruns)
             spent += time.monotonic() - started
 
+    def close(self) -> None:
+        """End the process; a call under way is lost."""
+        self._pool.stop()
+        self._pool.join()
+
 
 @functools.cache
 def shared_child(memory_gib: float) -> Child:

@@ -28,7 +28,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from array_api_compat import array_namespace, device, to_device
+from array_api_compat import array_namespace, device
 from scipy import special
 from scipy.spatial import cKDTree
 
@@ -41,6 +41,7 @@ Tables: TypeAlias = Callable[[Any, Array, Array, Array, int], list[Array]]
 
 BLOCK = (16, 8, 32)  # cells of a block along x, y, z
 ORBITALS = 64  # orbitals whose block values are held at once
+SINGLE = float(1 << 22)  # a product below this many epsilons loses less than epsilon in single precision
 BATCH_TERMS = 1 << 16  # terms whose tables are held at once
 BATCH_NUMBERS = 1 << 21  # float64 numbers in a batch of set-up
 
@@ -265,9 +266,10 @@ def _by_degrees(
             i, j = of_bra[i], of_ket[j]
             rows = bra.starts[i][:, None] + np.arange(len(_monomials(la)))
             columns = ket.starts[j][:, None] + np.arange(len(_monomials(lb)))
-            block = blocks[pair[:, None, None], rows[:, :, None], columns[:, None, :]] * once[pair % len(once), i, j][
-                :, None, None
-            ]
+            block = (
+                blocks[pair[:, None, None], rows[:, :, None], columns[:, None, :]]
+                * once[pair % len(once), i, j][:, None, None]
+            )
             exponents = np.stack([bra.exponents[i], ket.exponents[j]])
             centres = np.stack([positions[atoms[0][pair]].T, positions[atoms[1][pair]].T])
             if la >= lb:
@@ -397,9 +399,13 @@ def _segments(size: int, longest: int) -> list[slice]:
 
 def _blocks(
     xp: Any, peaks: tuple[Array, Array, Array], epsilon: float
-) -> Iterator[tuple[tuple[int, int, int], Array]]:
-    """Blocks and the terms that rise above epsilon in each; peaks are (segments, terms) along x, y, z."""
+) -> Iterator[tuple[tuple[int, int, int], list[tuple[int, Array]]]]:
+    """Blocks of the grid, each with its terms above epsilon; peaks are (segments, terms) along x, y, z.
+
+    Terms come as (0, those to multiply in double precision) and (1, those for which single loses less than epsilon).
+    """
     along_x, along_y, along_z = peaks
+    large = epsilon * SINGLE
     reach_z = xp.max(along_z, axis=0)
     reach = xp.max(along_y, axis=0) * reach_z
     for i in range(along_x.shape[0]):
@@ -410,9 +416,55 @@ def _blocks(
             in_y = xp.nonzero(peak_xy * reach_z[in_x] > epsilon)[0]
             peak_xy, some = peak_xy[in_y], in_x[in_y]
             for k in range(along_z.shape[0]):
-                in_z = xp.nonzero(peak_xy * peaks_z[k, :][in_y] > epsilon)[0]
-                if in_z.shape[0]:
-                    yield (i, j, k), some[in_z]
+                peak = peak_xy * peaks_z[k, :][in_y]
+                sets = [some[xp.nonzero(peak > large)[0]], some[xp.nonzero((peak > epsilon) & (peak <= large))[0]]]
+                yield (i, j, k), [(precision, terms) for precision, terms in enumerate(sets) if terms.shape[0]]
+
+
+def _cut(xp: Any, table: Array, along: list[slice]) -> list[list[Array]]:
+    """A table (terms, points) in contiguous pieces by segment, each in double and in single precision."""
+    return [[xp.asarray(table[:, part], copy=True), xp.astype(table[:, part], xp.float32)] for part in along]
+
+
+def _peaks(xp: Any, pieces: list[list[Array]]) -> Array:
+    """Largest magnitude in every piece, (segments, terms)."""
+    return xp.stack([xp.max(xp.abs(single), axis=1) for _, single in pieces])
+
+
+def _outer(xp: Any, left: Array, right: Array) -> Array:
+    """Row by row outer product, (n, a) and (n, b) to (n, a·b)."""
+    return xp.reshape(left[:, :, None] * right[:, None, :], (left.shape[0], -1))
+
+
+def _lattice(axes: Axes[A], cells: bool) -> tuple[tuple[int, ...], list[list[slice]]]:
+    """Shape of the field on the axes, and its segments along each."""
+    shape = tuple(axis.shape[0] - cells for axis in axes)  # type: ignore[attr-defined]
+    return shape, [_segments(n, longest) for n, longest in zip(shape, BLOCK, strict=True)]
+
+
+# The pair route
+
+
+@dataclass(frozen=True)
+class _Expanded:
+    """Pairs as Hermite Gaussians, with their 1-D tables."""
+
+    degree: int
+    hermite: Array  # (L + 1, L + 1, L + 1, pairs)
+    tables: list[list[list[Array]]]  # by axis, derivative and order: (pairs, points)
+
+
+def _expand(xp: Any, pairs: _Pairs, axes: Axes[Array], tables: Tables, derivative: int) -> _Expanded:
+    place = device(axes[0])
+    exponents, centres, hermite = _hermite(pairs)
+    degree = sum(pairs.degrees)
+    p = xp.asarray(exponents, device=place)[:, None]
+    by_axis = []
+    for axis, points in enumerate(axes):
+        centre = xp.asarray(np.ascontiguousarray(centres[axis]), device=place)[:, None]
+        plain = tables(xp, p, centre, points, degree + derivative)
+        by_axis.append([plain, [-xp.sqrt(p) * table for table in plain[1:]] if derivative else []])
+    return _Expanded(degree, xp.asarray(hermite, device=place), by_axis)
 
 
 def _sum_pairs(
@@ -420,61 +472,69 @@ def _sum_pairs(
 ) -> Any:
     """Σ_pairs H_tuv Λ_t Λ_u Λ_v on the grid for each set of derivatives, shape (components, nx, ny, nz)."""
     xp = array_namespace(*axes)
-    dtype, place = axes[0].dtype, device(axes[0])  # type: ignore[attr-defined]
-    shape = tuple(len(axis) - (tables is _cell_tables) for axis in axes)  # type: ignore[arg-type]
-    out = xp.zeros((len(derivatives), *shape), dtype=dtype, device=place)
-    fine = tuple(xp.astype(axis, xp.float64) for axis in axes)
-    slices = tuple(_segments(n, longest) for n, longest in zip(shape, BLOCK, strict=True))
+    shape, slices = _lattice(axes, tables is _cell_tables)
+    out = xp.zeros((len(derivatives), *shape), dtype=axes[0].dtype, device=device(axes[0]))  # type: ignore[attr-defined]
+    x, y, z = (xp.astype(axis, xp.float64) for axis in axes)
     highest = max(max(shift) for shift in derivatives)
     for batch in _batches(_screened_pairs(density, epsilon)):
-        groups = []
-        for pairs in batch:
-            exponents, centres, hermite = _hermite(pairs)
-            p = xp.asarray(exponents, device=place)[:, None]
-            made = []
-            for axis in range(3):
-                centre = xp.asarray(np.ascontiguousarray(centres[axis]), device=place)[:, None]
-                plain = tables(xp, p, centre, fine[axis], sum(pairs.degrees) + highest)
-                raised = [-xp.sqrt(p) * table for table in plain[1:]] if highest else []
-                made.append([[xp.astype(t, dtype) for t in plain], [xp.astype(t, dtype) for t in raised]])
-            coefficients = xp.astype(xp.asarray(hermite, device=place), dtype)
-            groups.append((sum(pairs.degrees), made, coefficients))
+        expanded = [_expand(xp, pairs, (x, y, z), tables, highest) for pairs in batch]
         for component, shift in enumerate(derivatives):
-            _add_terms(xp, out[component, ...], slices, groups, shift, epsilon)
+            _add_terms(xp, out[component, ...], slices, expanded, shift, epsilon)
     return out
 
 
 def _add_terms(
-    xp: Any, out: Array, slices: Any, groups: Any, shift: tuple[int, int, int], epsilon: float
+    xp: Any,
+    out: Array,
+    slices: list[list[slice]],
+    batch: list[_Expanded],
+    derivatives: tuple[int, int, int],
+    epsilon: float,
 ) -> None:
-    x_rows, y_rows, z_rows, y_index, z_index = [], [], [], [], []
-    y_count = z_count = 0
-    for degree, made, hermite in groups:
-        x, y, z = (made[axis][shift[axis]] for axis in range(3))
-        n = x[0].shape[0]
-        each = xp.arange(n, device=device(x[0]))
-        for u in range(degree + 1):
-            for v in range(degree + 1 - u):
-                row = hermite[0, u, v, :][:, None] * x[0]
-                for t in range(1, degree + 1 - u - v):
-                    row += hermite[t, u, v, :][:, None] * x[t]
-                x_rows.append(row)
-                y_index.append(each + (y_count + u * n))
-                z_index.append(each + (z_count + v * n))
-        y_rows += y[: degree + 1]
-        z_rows += z[: degree + 1]
-        y_count += n * (degree + 1)
-        z_count += n * (degree + 1)
-    of_y, of_z = xp.concat(y_index), xp.concat(z_index)
-    tables = [xp.concat(rows) for rows in (x_rows, y_rows, z_rows)]
-    cut = [[xp.asarray(table[:, s], copy=True) for s in along] for table, along in zip(tables, slices, strict=True)]
-    peaks = [xp.stack([xp.max(xp.abs(piece), axis=1) for piece in pieces]) for pieces in cut]
-    for (i, j, k), terms in _blocks(xp, (peaks[0], peaks[1][:, of_y], peaks[2][:, of_z]), epsilon):
-        left = xp.take(cut[0][i], terms, axis=0)
-        y = xp.take(cut[1][j], of_y[terms], axis=0)
-        z = xp.take(cut[2][k], of_z[terms], axis=0)
-        right = xp.reshape(y[:, :, None] * z[:, None, :], (y.shape[0], -1))
-        out[slices[0][i], slices[1][j], slices[2][k]] += xp.reshape(left.T @ right, (-1, y.shape[1], z.shape[1]))
+    """Add the terms of a batch to the field, block by block."""
+    (x, y, z), of_y, of_z = _term_tables(xp, batch, derivatives)
+    pieces = [_cut(xp, table, along) for table, along in zip((x, y, z), slices, strict=True)]
+    peaks = [_peaks(xp, along) for along in pieces]
+    for (i, j, k), sets in _blocks(xp, (peaks[0], peaks[1][:, of_y], peaks[2][:, of_z]), epsilon):
+        for precision, terms in sets:
+            left = xp.take(pieces[0][i][precision], terms, axis=0)
+            along_y = xp.take(pieces[1][j][precision], of_y[terms], axis=0)
+            along_z = xp.take(pieces[2][k][precision], of_z[terms], axis=0)
+            block = left.T @ _outer(xp, along_y, along_z)
+            shape = (left.shape[1], along_y.shape[1], along_z.shape[1])
+            out[slices[0][i], slices[1][j], slices[2][k]] += xp.reshape(block, shape)
+
+
+def _term_tables(
+    xp: Any, batch: list[_Expanded], derivatives: tuple[int, int, int]
+) -> tuple[tuple[Array, Array, Array], Array, Array]:
+    """x, y and z tables of all terms (pair, u, v), t summed into x; and every term's row in y and in z."""
+    rows: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
+    of_y, of_z = [], []
+    start = 0
+    for pairs in batch:
+        x, y, z = (pairs.tables[axis][derivative] for axis, derivative in enumerate(derivatives))
+        n, degree = x[0].shape[0], pairs.degree
+        each = xp.arange(n, device=device(x[0])) + start
+        for u, v in _orders(degree):
+            row = pairs.hermite[0, u, v, :][:, None] * x[0]
+            for t in range(1, degree + 1 - u - v):
+                row += pairs.hermite[t, u, v, :][:, None] * x[t]
+            rows[0].append(row)
+            of_y.append(each + u * n)
+            of_z.append(each + v * n)
+        rows[1].extend(y[: degree + 1])
+        rows[2].extend(z[: degree + 1])
+        start += n * (degree + 1)
+    along_x, along_y, along_z = (xp.concat(tables) for tables in rows)
+    return (along_x, along_y, along_z), xp.concat(of_y), xp.concat(of_z)
+
+
+def _orders(degree: int) -> list[tuple[int, int]]:
+    return [(u, v) for u in range(degree + 1) for v in range(degree + 1 - u)]
+
+
+# The orbital route
 
 
 def _orbital_terms(state: ElectronicState) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
@@ -514,8 +574,8 @@ def _orbital_tables(
     xp: Any, state: ElectronicState, axes: Axes[Array], derivatives: bool
 ) -> tuple[list[list[Array]], list[Array], Array]:
     """Along each axis: tables of values (then of slopes) and every term's row in them; and coefficients (terms, orbitals)."""
+    place = device(axes[0])
     exponents, positions, terms, coefficients = _orbital_terms(state)
-    dtype, place = axes[0].dtype, device(axes[0])
     top = int(terms[:, 1:].max())
     a = xp.asarray(exponents, device=place)[:, None]
     tables, rows = [], []
@@ -526,67 +586,67 @@ def _orbital_tables(
         if derivatives:
             slopes = [i * powers[i - 1] - 2 * a * powers[i + 1] for i in range(1, top + 1)]
             made.append(xp.concat([-2 * a * powers[1], *slopes]))
-        tables.append([xp.astype(table, dtype) for table in made])
+        tables.append(made)
         rows.append(xp.asarray(terms[:, 0] + len(exponents) * terms[:, 1 + axis], device=place))
-    return tables, rows, xp.astype(xp.asarray(coefficients, device=place), dtype)
+    return tables, rows, xp.asarray(coefficients, device=place)
 
 
 def _orbital_blocks(
     xp: Any, state: ElectronicState, axes: Axes[Array], epsilon: float, derivatives: bool
-) -> Iterator[tuple[tuple[slice, slice, slice], list[list[Array]], Array, Array]]:
-    """For every block and batch of orbitals: slices, tables (axis, value or slope), coefficients and occupations."""
+) -> Iterator[tuple[tuple[slice, slice, slice], Array, list[Array]]]:
+    """For every block and batch of orbitals: where it lies, occupations, and ψ (then ∂ψ along x, y, z), (orbitals, cells)."""
     tables, rows, coefficients = _orbital_tables(xp, state, axes, derivatives)
-    occupations = xp.asarray(state.occupations, dtype=coefficients.dtype, device=device(coefficients))
-    slices = [_segments(axis.shape[0], longest) for axis, longest in zip(axes, BLOCK, strict=True)]
-    cut = [_cut(xp, kinds, along) for kinds, along in zip(tables, slices, strict=True)]
-    peaks = [
-        xp.stack([xp.max(xp.stack([xp.max(xp.abs(kind), axis=1) for kind in kinds]), axis=0)[row] for kinds in pieces])
-        for pieces, row in zip(cut, rows, strict=True)
-    ]
-    peaks[0] = peaks[0] * xp.max(xp.abs(coefficients), axis=1)
-    for block, terms in _blocks(xp, (peaks[0], peaks[1], peaks[2]), epsilon):
-        at = [row[terms] for row in rows]
-        local = [[xp.take(kind, at[axis], axis=0) for kind in cut[axis][block[axis]]] for axis in range(3)]
+    occupations = xp.asarray(state.occupations, device=device(coefficients))
+    _, slices = _lattice(axes, False)
+    pieces = [[_cut(xp, kind, along) for kind in kinds] for kinds, along in zip(tables, slices, strict=True)]
+    peaks = []
+    for kinds, row in zip(pieces, rows, strict=True):
+        by_kind = [_peaks(xp, kind) for kind in kinds]
+        peaks.append((by_kind[0] if len(by_kind) == 1 else xp.maximum(*by_kind))[:, row])
+    weights = [coefficients, xp.astype(coefficients, xp.float32)]
+    peaks[0] = peaks[0] * xp.max(xp.abs(weights[1]), axis=1)
+    for block, sets in _blocks(xp, (peaks[0], peaks[1], peaks[2]), epsilon):
         where = (slices[0][block[0]], slices[1][block[1]], slices[2][block[2]])
-        weights = xp.take(coefficients, terms, axis=0)
-        for some in _segments(len(occupations), ORBITALS):
-            yield where, local, weights[:, some], occupations[some]
+        for some in _segments(occupations.shape[0], ORBITALS):
+            fields: list[Array] = []
+            for precision, terms in sets:
+                local = [
+                    [xp.take(kind[segment][precision], row[terms], axis=0) for kind in kinds]
+                    for kinds, row, segment in zip(pieces, rows, block, strict=True)
+                ]
+                part = _orbital_fields(xp, local, xp.take(weights[precision], terms, axis=0)[:, some])
+                fields = [one + other for one, other in zip(fields, part, strict=True)] if fields else part
+            if fields:
+                yield where, xp.astype(occupations[some], fields[0].dtype), fields
 
 
-def _cut(xp: Any, tables: list[Array], along: list[slice]) -> list[list[Array]]:
-    """The tables in contiguous pieces, by segment."""
-    return [[xp.asarray(table[:, part], copy=True) for table in tables] for part in along]
-
-
-def _outer(xp: Any, left: Array, right: Array) -> Array:
-    """Row by row outer product, (n, a) and (n, b) to (n, a·b)."""
-    return xp.reshape(left[:, :, None] * right[:, None, :], (left.shape[0], -1))
+def _orbital_fields(xp: Any, tables: list[list[Array]], weights: Array) -> list[Array]:
+    """ψ, and its derivatives where the tables hold slopes, (orbitals, cells) each."""
+    (x, *dx), (y, *dy), (z, *dz) = tables
+    left, plane = _outer(xp, weights, x).T, _outer(xp, y, z)
+    fields = [left @ plane]
+    if dx:
+        fields += [_outer(xp, weights, dx[0]).T @ plane, left @ _outer(xp, dy[0], z), left @ _outer(xp, y, dz[0])]
+    return [xp.reshape(field, (weights.shape[1], -1)) for field in fields]
 
 
 def _sum_orbitals(state: ElectronicState, axes: Axes[A], epsilon: float) -> Any:
     """Σ_i n_i ψ_i², shape (nx, ny, nz)."""
     xp = array_namespace(*axes)
-    out = _empty_field(xp, axes, 1)[0, ...]
-    for where, ((x,), (y,), (z,)), weights, occupations in _orbital_blocks(xp, state, axes, epsilon, False):
-        orbitals = xp.reshape(_outer(xp, weights, x).T @ _outer(xp, y, z), (len(occupations), -1))
-        out[where] += xp.reshape(occupations @ (orbitals * orbitals), (x.shape[1], y.shape[1], z.shape[1]))
+    shape, _ = _lattice(axes, False)
+    out = xp.zeros(shape, dtype=axes[0].dtype, device=device(axes[0]))  # type: ignore[attr-defined]
+    for where, occupations, (psi,) in _orbital_blocks(xp, state, axes, epsilon, False):
+        out[where] += xp.reshape(occupations @ (psi * psi), out[where].shape)
     return out
 
 
 def _sum_orbital_gradients(state: ElectronicState, axes: Axes[A], epsilon: float) -> Any:
     """2 Σ_i n_i ψ_i ∇ψ_i, shape (3, nx, ny, nz)."""
     xp = array_namespace(*axes)
-    out = _empty_field(xp, axes, 3)
-    for where, ((x, dx), (y, dy), (z, dz)), weights, occupations in _orbital_blocks(xp, state, axes, epsilon, True):
-        left, plane = _outer(xp, weights, x).T, _outer(xp, y, z)
-        flat, shape = (len(occupations), -1), (x.shape[1], y.shape[1], z.shape[1])
-        twice = xp.reshape(left @ plane, flat) * (2 * occupations)[:, None]
-        slopes = (_outer(xp, weights, dx).T @ plane, left @ _outer(xp, dy, z), left @ _outer(xp, y, dz))
+    shape, _ = _lattice(axes, False)
+    out = xp.zeros((3, *shape), dtype=axes[0].dtype, device=device(axes[0]))  # type: ignore[attr-defined]
+    for where, occupations, (psi, *slopes) in _orbital_blocks(xp, state, axes, epsilon, True):
         for axis, slope in enumerate(slopes):
-            out[(axis, *where)] += xp.reshape(xp.sum(twice * xp.reshape(slope, flat), axis=0), shape)
+            component = out[axis, ...]
+            component[where] += xp.reshape(2 * occupations @ (psi * slope), component[where].shape)
     return out
-
-
-def _empty_field(xp: Any, axes: Axes[A], components: int) -> Array:
-    shape = (components, *(len(axis) for axis in axes))  # type: ignore[arg-type]
-    return xp.zeros(shape, dtype=axes[0].dtype, device=device(axes[0]))  # type: ignore[attr-defined]

@@ -34,6 +34,7 @@ FORCE_TOLERANCE = 3e-4  # hartree/bohr: largest component of the gradient after 
 _ATTEMPTS = 30  # trial geometries per way of embedding
 _FORCE_FIELD_STEPS = 20_000
 _GFN2_STEPS = 2_000
+_FIRST_STEP = 0.1  # bohr, over all atoms together: L-BFGS begins with a unit step
 
 
 def conform(molecule: Molecule, *, keep: bool, count: int, optimise: Optimiser, seed: int) -> list[Conformer]:
@@ -173,23 +174,22 @@ def optimise_geometry(conformer: Conformer, gradient: Callable[[Conformer], tupl
 
     `gradient` gives the energy (hartree) and its derivatives, shape (atoms, 3), hartree/bohr.
     """
-    shape = conformer.positions.shape
+    start = conformer.positions
 
-    def energy_and_slope(flat: FloatArray) -> tuple[float, FloatArray]:
-        energy, slope = gradient(replace(conformer, positions=flat.reshape(shape)))
-        return energy, slope.ravel()
+    def moved(steps: FloatArray) -> Conformer:
+        return replace(conformer, positions=start + _FIRST_STEP * steps.reshape(start.shape))
 
-    found = minimize(
-        energy_and_slope,
-        conformer.positions.ravel(),
-        method="L-BFGS-B",
-        jac=True,
-        options={"gtol": FORCE_TOLERANCE, "ftol": 0.0, "maxiter": _GFN2_STEPS, "maxfun": 2 * _GFN2_STEPS, "maxcor": 30},
-    )
-    largest = float(np.abs(found.jac).max())
-    if largest > FORCE_TOLERANCE:
-        raise NotConverged(f"after {found.nit} steps the largest force is {largest:.1e} hartree/bohr")
-    return replace(conformer, positions=np.asarray(found.x, dtype=np.float64).reshape(shape))
+    def energy_and_slope(steps: FloatArray) -> tuple[float, FloatArray]:
+        energy, slope = gradient(moved(steps))
+        return energy, _FIRST_STEP * slope.ravel()
+
+    tolerance = FORCE_TOLERANCE * _FIRST_STEP
+    options = {"gtol": tolerance, "ftol": 0.0, "maxiter": _GFN2_STEPS, "maxfun": 2 * _GFN2_STEPS, "maxcor": 30}
+    found = minimize(energy_and_slope, np.zeros(start.size), method="L-BFGS-B", jac=True, options=options)
+    if np.abs(found.jac).max() > tolerance:
+        largest = np.abs(found.jac).max() / _FIRST_STEP
+        raise NotConverged(f"after {found.nit} steps of GFN2 a force of {largest:.1e} hartree/bohr is left")
+    return moved(found.x)
 
 
 def _check_one_fragment(graph: Chem.Mol, smiles: str) -> None:

@@ -14,6 +14,7 @@ from storage.schema import FloatArray, IntArray
 UNREADABLE = "unreadable: "  # begins the `smiles` of a row whose record its source could not read; the reason follows
 
 _BOND_ORDER_TRIALS = 1000
+_BOND_STRETCH = 1.15  # atoms nearer than this many times the sum of their covalent radii are bonded; 1.3 bonds across cages
 
 
 def read_graph(smiles: str) -> Chem.Mol:
@@ -136,7 +137,7 @@ def _connect(numbers: IntArray, positions: FloatArray) -> Chem.Mol:
         shape.SetAtomPosition(index, (position * ANGSTROM_PER_BOHR).tolist())
     graph.AddConformer(shape)
     with rdBase.BlockLogs():
-        rdDetermineBonds.DetermineConnectivity(graph)
+        rdDetermineBonds.DetermineConnectivity(graph, useVdw=True, covFactor=_BOND_STRETCH)
     return graph
 
 

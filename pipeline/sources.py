@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.molecule import UNREADABLE
 from pipeline.records import read_comment, read_electrons, read_frame, read_mol_block, read_whole, split_sdf_record
+from storage.errors import RequestError
 from storage.schema import FloatArray, IntArray, Label, Molecule
 
 Field = str | float | int | bool | None
@@ -26,7 +27,7 @@ _PARQUET_ROWS = 4096
 _IDS_BETWEEN_SORTS = 2**16
 
 
-class SourceError(Exception):
+class SourceError(RequestError):
     """The file cannot be read as asked: says which file, where, and what to do."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.errors import StoreError
+from storage.errors import RequestError, StoreError
 from storage.layout import HEADER, SCHEMA_VERSION
 from storage.objects import Json, read_record, write_record
 
@@ -21,19 +21,19 @@ class Header:
 def begin_store(store: Path, header: Header) -> None:
     """Write the header of a new store, or check that the existing one was begun with the same recipe.
 
-    Raises StoreError naming each key that differs, or what stands at `store` instead of a store.
+    Raises RequestError naming each key that differs, or what stands at `store` instead of a store.
     """
     if (store / HEADER).exists():
         differences = list(_differences(read_header(store).recipe, header.recipe))
         if differences:
-            raise StoreError(
+            raise RequestError(
                 f"{store} was begun with another recipe: "
                 + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)
                 + ". Restore the recipe, or build into a new store"
             )
         return
     if store.exists() and (not store.is_dir() or any(store.iterdir())):
-        raise StoreError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
+        raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
     record: dict[str, Json] = {
         "schema_version": SCHEMA_VERSION,
         "recipe": header.recipe,
@@ -43,9 +43,9 @@ def begin_store(store: Path, header: Header) -> None:
 
 
 def read_header(store: Path) -> Header:
-    """Raises StoreError where there is no store, or one of another schema."""
+    """Raises RequestError where there is no store, and StoreError where it is of another schema."""
     if not (store / HEADER).exists():
-        raise StoreError(f"{store} is no rhoflow store (it has no {HEADER}): check the path, or build it first")
+        raise RequestError(f"{store} is no rhoflow store (it has no {HEADER}): check the path, or build it first")
     record: Any = read_record(store, HEADER)
     if record["schema_version"] != SCHEMA_VERSION:
         raise StoreError(

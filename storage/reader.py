@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from storage.errors import StoreError
+from storage.errors import RequestError, StoreError
 from storage.layout import ROWS, SCHEMA_VERSION, class_key, decode_text
 from storage.plan import PlannedSample, read_basis, read_planned_samples
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
@@ -23,11 +23,11 @@ NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "o
 def open_dataset(path: str | Path) -> "Dataset":
     """The sealed dataset at `path`.
 
-    Raises StoreError where there is none, it is not sealed, or it is of another schema.
+    Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
     store = Path(path)
     if not (store / "zarr.json").exists():
-        raise StoreError(
+        raise RequestError(
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
     root = zarr.open_group(store, mode="r")
@@ -142,10 +142,12 @@ class Dataset:
         for cells in self.size_classes:
             key = class_key(cells)
             stored = xr.open_zarr(self.store, group=key, chunks=None, consolidated=True)
-            texts = [name for name in stored if stored[name].attrs.get("encoding") == "utf-8"]
+            texts = [name for name in stored.variables if stored[name].attrs.get("encoding") == "utf-8"]
             decoded = {name: ("sample", decode_text(stored[name].values)) for name in texts}
             channels = [name for name in stored if name in self.channels]
-            whole = stored.drop_vars(texts).assign(decoded)
+            offsets = stored["atom_offset"].values  # of every sample: meaningless once failed ones are left out
+            atoms = {"first_atom": ("sample", offsets[:-1]), "atoms": ("sample", np.diff(offsets))}
+            whole = stored.drop_vars([*texts, "atom_offset"]).assign(decoded).assign(atoms)
             whole = whole.set_coords([name for name in whole.data_vars if name not in channels])
             for name in channels:
                 if "types" in stored[name].attrs:

@@ -1,10 +1,10 @@
 """Derives the table in slater.py: `python -m pipeline.engines.fit_slater` prints it anew (about a minute).
 
 Three kinds of expansion are in use. *Separate*: the maximum-overlap fit of one Slater function (R. F. Stewart, J. Chem.
-Phys. 52, 431 (1970)), the best of all optima found. *Shared*: GFN1's 4s with 4p and 5s with 5p, one set of exponents for
-both (W. J. Pietro et al., Inorg. Chem. 19, 2225 (1980)). *Recovered*: the libraries' 6s and 6p are at no optimum (their
-squared errors, 3.4e-9 and 3.5e-9, compare with 1.1e-9 and 3.1e-9 of the best fits), so they are read off tblite's overlap
-matrix: orbitals are only worth keeping in the functions they were expanded in.
+Phys. 52, 431 (1970)), the best of all optima found. *Shared*: GFN1's 4s with 4p and 5s with 5p, one set of exponents
+for both (W. J. Pietro et al., Inorg. Chem. 19, 2225 (1980)). *Recovered*: the libraries' 6s and 6p are at no optimum
+(their squared errors, 3.4e-9 and 3.5e-9, compare with 1.1e-9 and 3.1e-9 of the best fits), so they are read off
+tblite's overlap matrix: orbitals are only worth keeping in the functions they were expanded in.
 """
 
 import math
@@ -22,8 +22,8 @@ from storage.schema import FloatArray
 Expansion = tuple[FloatArray, FloatArray]  # exponents for ζ = 1, falling; coefficients of normalised primitives
 
 SEPARATE = {
-    0: ((1, 3), (1, 4), (2, 3), (2, 4), (2, 6), (3, 4), (3, 6), (4, 4), (5, 4)),
-    1: ((2, 4), (2, 6), (3, 4), (3, 6), (4, 4), (5, 4)),
+    0: ((1, 3), (1, 4), (2, 3), (2, 4), (2, 6), (3, 4), (3, 6), (4, 4), (5, 4), (5, 6)),
+    1: ((2, 4), (2, 6), (3, 4), (3, 6), (4, 4), (5, 4), (5, 6)),
     2: ((3, 3), (3, 4), (4, 3), (4, 4), (5, 3), (5, 4)),
 }  # angular momentum → (principal quantum number, gaussians)
 SHARED_DIGITS = {4: 7, 5: 10}  # principal quantum number → significant digits the libraries keep
@@ -53,12 +53,12 @@ def residual(log_exponents: FloatArray, principal: int, degree: int) -> FloatArr
     span, _ = np.linalg.qr(gaussian_functions(np.exp(log_exponents), degree))
     left = slater_function(principal)
     for _ in range(2):  # the second pass removes the rounding of the first
-        left = left - span @ (span.T @ left)
+        left -= span @ (span.T @ left)
     return left
 
 
 def slope(log_exponents: FloatArray, principal: int, degree: int) -> FloatArray:
-    """Derivative of the squared residual by each log exponent (up to −½), exact where differences of squares are not."""
+    """Derivative of the squared residual by each log exponent, up to a factor; precise where the residual is tiny."""
     exponents = np.exp(log_exponents)
     gaussians = gaussian_functions(exponents, degree)
     coefficients = np.linalg.lstsq(gaussians, slater_function(principal), rcond=None)[0]
@@ -68,14 +68,14 @@ def slope(log_exponents: FloatArray, principal: int, degree: int) -> FloatArray:
 
 
 def best_exponents(principal: int, degrees: tuple[int, ...], gaussians: int, starts: int = 40) -> FloatArray:
-    """Exponents with the smallest squared residual, summed over `degrees`, among the optima reached from random starts."""
+    """Exponents of least squared residual, summed over `degrees`, among the optima reached from random starts."""
     rng = np.random.default_rng(principal)
 
     def left(x: FloatArray) -> FloatArray:
         return np.concatenate([residual(x, principal, degree) for degree in degrees])
 
     def gradient(x: FloatArray) -> FloatArray:
-        return np.sum([slope(x, principal, degree) for degree in degrees], axis=0)
+        return np.asarray(sum(slope(x, principal, degree) for degree in degrees))
 
     best, least = np.empty(0), math.inf
     for _ in range(starts):
@@ -132,7 +132,8 @@ def recover(degree: int) -> Expansion:
     measured = np.array([caesium_hydride_overlap(distance)[(0, 2)[degree], 4] for distance in distances])
 
     def error(x: FloatArray) -> FloatArray:
-        return axial_overlap((np.exp(x[:6]) * zeta**2, x[6:]), degree, probe, distances) - measured
+        values: FloatArray = axial_overlap((np.exp(x[:6]) * zeta**2, x[6:]), degree, probe, distances) - measured
+        return values
 
     exponents, coefficients = normalised(best_exponents(6, (degree,), 6), 6, degree)
     start = np.concatenate([np.log(exponents), coefficients])
@@ -157,12 +158,13 @@ def main() -> None:
         for principal, gaussians in cases:
             exponents = best_exponents(principal, (degree,), gaussians)
             print_row((principal, degree, gaussians), normalised(exponents, principal, degree))
+    for degree in (0, 1):
+        print_row((6, degree, 6), recover(degree))
+    print("}\nSHARED: Table = {")
     for principal, digits in SHARED_DIGITS.items():
         exponents = best_exponents(principal, (0, 1), 6)
         for degree in (0, 1):
             print_row((principal, degree, 6), normalised(exponents, principal, degree), digits)
-    for degree in (0, 1):
-        print_row((6, degree, 6), recover(degree))
     print("}")
 
 

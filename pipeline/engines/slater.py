@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from storage.schema import FloatArray, Shell
 Table = Mapping[tuple[int, int, int], tuple[tuple[float, ...], tuple[float, ...]]]
 
 # (principal quantum number, angular momentum, gaussians) → exponents for ζ = 1, coefficients of normalised primitives.
-# Printed by `python -m pipeline.engines.fit_slater`, which says how each was derived. Six-term 4s and 4p share their
-# exponents, as do 5s and 5p: GFN1 alone uses them, and so.
-EXPANSIONS: Table = {
+# Printed by `python -m pipeline.engines.fit_slater`, which says how each was derived. In SHARED, s and p have the same
+# exponents.
+SEPARATE: Table = {
     (1, 0, 3): (
         (2.227660584, 0.4057711562, 0.1098175104),
         (0.1543289673, 0.5353281423, 0.4446345422),
@@ -49,6 +50,10 @@ EXPANSIONS: Table = {
         (0.8602284252, 0.11890502, 0.03446076176, 0.01974798796),
         (0.01103657561, -0.5606519023, 1.179429987, 0.1734974376),
     ),
+    (5, 0, 6): (
+        (1.410128298, 0.5077878915, 0.1847926858, 0.1061070594, 0.03669584901, 0.0221355843),
+        (0.002695439582, 0.01850157487, -0.09588628125, -0.520067356, 1.08761949, 0.3103964343),
+    ),
     (2, 1, 4): (
         (1.798260992, 0.4662622228, 0.164371862, 0.06543927065),
         (0.05713170255, 0.2857455515, 0.5517873105, 0.2632314924),
@@ -72,6 +77,10 @@ EXPANSIONS: Table = {
     (5, 1, 4): (
         (0.3962838833, 0.1838858552, 0.04943555157, 0.02750222273),
         (-0.01801459207, -0.1360777372, 0.7533973719, 0.3409304859),
+    ),
+    (5, 1, 6): (
+        (3.778623374, 0.3499121109, 0.1683175469, 0.05404070736, 0.03328911801, 0.02063815019),
+        (0.0001163246387, -0.02920771322, -0.1381051233, 0.5706134877, 0.476880814, 0.06021665516),
     ),
     (3, 2, 3): (
         (0.5229112225, 0.1639595876, 0.06386630021),
@@ -97,6 +106,16 @@ EXPANSIONS: Table = {
         (0.4230617826, 0.08293863702, 0.04590326388, 0.02628744797),
         (-0.02421626009, 0.3937644956, 0.5489520286, 0.1190436963),
     ),
+    (6, 0, 6): (
+        (0.5800292181, 0.2718262163, 0.07938523478, 0.04975089632, 0.02983643465, 0.01886067189),
+        (0.004554360989, 0.05286443202, -0.7561015334, -0.2269803674, 1.332494571, 0.3622517903),
+    ),
+    (6, 1, 6): (
+        (0.6696537713, 0.1395089796, 0.08163895077, 0.0458632914, 0.02961305489, 0.01882221277),
+        (0.002782723682, -0.1282887761, -0.2266255849, 0.4682259713, 0.6752048578, 0.1091534039),
+    ),
+}
+SHARED: Table = {
     (4, 0, 6): (
         (1.365346, 0.4393213, 0.1877069, 0.0936027, 0.05052263, 0.02809354),
         (0.003775056, -0.05585965, -0.3192946, -0.0276478, 0.9049199, 0.3406258),
@@ -113,14 +132,6 @@ EXPANSIONS: Table = {
         (0.7701420258, 0.2756268916, 0.130184748, 0.0695344194, 0.04002545503, 0.02348388309),
         (-0.001105673291, -0.06243132445, -0.1628476766, 0.3210328713, 0.6964579592, 0.1493146126),
     ),
-    (6, 0, 6): (
-        (0.5800292181, 0.2718262163, 0.07938523478, 0.04975089632, 0.02983643465, 0.01886067189),
-        (0.004554360989, 0.05286443202, -0.7561015334, -0.2269803674, 1.332494571, 0.3622517903),
-    ),
-    (6, 1, 6): (
-        (0.6696537713, 0.1395089796, 0.08163895077, 0.0458632914, 0.02961305489, 0.01882221277),
-        (0.002782723682, -0.1282887761, -0.2266255849, 0.4682259713, 0.6752048578, 0.1091534039),
-    ),
 }
 
 
@@ -130,9 +141,10 @@ def primitive_norm(exponents: FloatArray, degree: int) -> FloatArray:
     return values
 
 
-def expand_slater(principal: int, degree: int, zeta: float, gaussians: int) -> Shell:
-    """The normalised r^(n−1)·exp(−ζr)·Y_lm as `gaussians` terms."""
-    scaled, coefficients = (np.array(part) for part in EXPANSIONS[principal, degree, gaussians])
+def expand_slater(principal: int, degree: int, zeta: float, gaussians: int, *, shared: bool = False) -> Shell:
+    """The normalised r^(n−1)·exp(−ζr)·Y_lm as `gaussians` terms, fitted alone or with its s or p partner."""
+    table = SHARED if shared else SEPARATE
+    scaled, coefficients = (np.array(part) for part in table[principal, degree, gaussians])
     exponents = scaled * zeta**2
     return Shell(degree, exponents, coefficients * primitive_norm(exponents, degree))
 
@@ -144,10 +156,12 @@ def shell_overlap(first: Shell, second: Shell) -> float:
     return float(first.coefficients @ (math.gamma(power) / (2 * total**power)) @ second.coefficients)
 
 
+def normalise(shell: Shell) -> Shell:
+    return replace(shell, coefficients=shell.coefficients / math.sqrt(shell_overlap(shell, shell)))
+
+
 def orthogonalise(shell: Shell, to: Shell) -> Shell:
-    """Schmidt: `shell` less its share of `to`, normalised; a contraction over the primitives of both."""
-    share = shell_overlap(shell, to) / shell_overlap(to, to)
+    """Schmidt, for normalised shells: `shell` less its share of `to`; a contraction over the primitives of both."""
     exponents = np.concatenate([shell.exponents, to.exponents])
-    coefficients = np.concatenate([shell.coefficients, -share * to.coefficients])
-    rest = Shell(shell.angular_momentum, exponents, coefficients)
-    return Shell(shell.angular_momentum, exponents, coefficients / math.sqrt(shell_overlap(rest, rest)))
+    coefficients = np.concatenate([shell.coefficients, -shell_overlap(shell, to) * to.coefficients])
+    return normalise(Shell(shell.angular_momentum, exponents, coefficients))

@@ -1,4 +1,4 @@
-"""GFN1-xTB and GFN2-xTB, computed by tblite or by xtb-python: valence electrons in a minimal basis of Slater functions."""
+"""GFN1-xTB and GFN2-xTB through tblite or xtb-python: valence electrons in a minimal basis of Slater functions."""
 
 import functools
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tblite.exceptions import TBLiteRuntimeError
 from tblite.interface import Calculator, Result
 
 from pipeline.elements import NUMBERS, SYMBOLS
-from pipeline.engines.slater import expand_slater, orthogonalise
+from pipeline.engines.slater import expand_slater, normalise, orthogonalise
 from pipeline.failures import InvalidInput, NotConverged, UnsupportedElement
 from pipeline.units import ANGSTROM_PER_BOHR
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, IntArray, Shell
@@ -25,7 +25,8 @@ Order = Mapping[int, tuple[tuple[int, ...], tuple[float, ...]]]
 NAMES: Mapping[Method, str] = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
 EXPORTS = {"gfn2": tblite_library.export_gfn2_param, "gfn1": tblite_library.export_gfn1_param}
 
-# Angular momentum → where each of our components (p: x, y, z; d: xy, yz, z², xz, x²−y²) stands in the library's, and its sign.
+# Angular momentum → where each of our components (p: x, y, z; d: xy, yz, z², xz, x²−y²) stands among the library's,
+# and its sign there.
 TBLITE_ORDER: Order = {  # p: y, z, x; d: ours
     0: ((0,), (1,)),
     1: ((2, 0, 1), (1, 1, 1)),
@@ -37,8 +38,12 @@ XTB_ORDER: Order = {  # p: ours; d: x²−y², −z², xy, xz, yz
     2: ((2, 4, 1, 3, 0), (1, 1, -1, 1, 1)),
 }
 
-# Iterations and damping of tblite's mixer, tried in turn: both change how the fixed point is reached, not where it lies.
-# (A higher electronic temperature would converge more, to something else.)
+# Principal quantum numbers whose six-term s and p functions (GFN1, K to Ba) have exponents in common. That the
+# libraries differ here was seen in the electron count: with the other one's 5s and 5p, iodine is 2e-5 electrons off.
+SHARED_EXPONENTS: Mapping[Library, tuple[int, ...]] = {"tblite": (4, 5), "xtb-python": (4,)}
+
+# Iterations and damping of tblite's mixer, tried in turn: both change how the fixed point is reached, not where it
+# lies. (A higher electronic temperature would converge more often, but to something else.)
 LADDER = ((250, 0.4), (1000, 0.1))
 ITERATIONS = 1000  # xtb-python has no other setting that leaves the answer as it is
 
@@ -71,7 +76,7 @@ class Solution:
 
 @functools.cache
 def element_shells(method: Method) -> Mapping[int, tuple[SlaterShell, ...]]:
-    """The shells of every element the method knows, from the parameters inside tblite, in the order of its functions."""
+    """The shells of every element the method knows, from the parameters inside tblite, in the order of its basis."""
     parameters, table = tblite_library.new_param(), tblite_library.new_table()
     EXPORTS[method](parameters)
     tblite_library.dump_param(parameters, table)
@@ -87,11 +92,16 @@ def element_shells(method: Method) -> Mapping[int, tuple[SlaterShell, ...]]:
 
 
 @functools.cache
-def element_basis(method: Method, number: int) -> tuple[Shell, ...]:
-    """Our shells of one element. A second shell of the same kind (GFN1's 2s of hydrogen) is made orthogonal to the first."""
+def element_basis(method: Method, library: Library, number: int) -> tuple[Shell, ...]:
+    """Our shells of one element; a second one of a kind (2s of hydrogen in GFN1) is made orthogonal to the first."""
     shells: list[Shell] = []
     for slater in element_shells(method)[number]:
-        shell = expand_slater(slater.principal, slater.degree, slater.zeta, slater.gaussians)
+        shared = slater.gaussians == 6 and slater.principal in SHARED_EXPONENTS[library]
+        shell = expand_slater(slater.principal, slater.degree, slater.zeta, slater.gaussians, shared=shared)
+        if library == "xtb-python":
+            shell = normalise(
+                shell
+            )  # its overlap matrix has ones on the diagonal, whatever the digits of the table say
         for earlier in shells:
             if earlier.angular_momentum == shell.angular_momentum:
                 shell = orthogonalise(shell, earlier)
@@ -117,7 +127,9 @@ class XtbEngine:
 
     def basis(self, numbers: IntArray) -> Basis:
         check_elements(self.method, numbers)
-        return Basis({int(number): element_basis(self.method, int(number)) for number in np.unique(numbers)})
+        return Basis(
+            {int(number): element_basis(self.method, self.library, int(number)) for number in np.unique(numbers)}
+        )
 
     def core_electrons(self, number: int) -> int:
         check_elements(self.method, np.array([number]))
@@ -185,7 +197,7 @@ def count_electrons(method: Method, conformer: Conformer) -> int:
 
 def check_electrons(method: Method, conformer: Conformer) -> None:
     electrons, unpaired = count_electrons(method, conformer), conformer.unpaired
-    places = sum(2 * shell.degree + 1 for number in conformer.numbers for shell in element_shells(method)[int(number)])
+    places = sum(2 * degree + 1 for degree in degrees(method, conformer))
     case = f"{conformer.id} (charge {conformer.charge}, {unpaired} unpaired)"
     if electrons < 1:
         raise InvalidInput(f"{case} would have {electrons} valence electrons in {NAMES[method]}; correct its charge")
@@ -200,20 +212,19 @@ def check_electrons(method: Method, conformer: Conformer) -> None:
         )
 
 
-def reorder(coefficients: FloatArray, shells: list[Shell], order: Order) -> FloatArray:
+def degrees(method: Method, conformer: Conformer) -> list[int]:
+    """Angular momentum of each shell of the molecule."""
+    return [shell.degree for number in conformer.numbers for shell in element_shells(method)[int(number)]]
+
+
+def reorder(coefficients: FloatArray, degrees: list[int], order: Order) -> FloatArray:
     """Orbitals by functions in our order, from functions by orbitals in a library's."""
-    places, signs, start = [], [], 0
-    for shell in shells:
-        place, sign = order[shell.angular_momentum]
-        places.append(start + np.array(place))
-        signs.append(np.array(sign, dtype=np.float64))
-        start += shell.size
-    reordered: FloatArray = (coefficients[np.concatenate(places)] * np.concatenate(signs)[:, None]).T
-    return np.ascontiguousarray(reordered)
-
-
-def molecule_shells(method: Method, numbers: IntArray) -> list[Shell]:
-    return [shell for number in numbers for shell in element_basis(method, int(number))]
+    starts = np.cumsum([0] + [2 * degree + 1 for degree in degrees])
+    places = np.concatenate(
+        [start + np.array(order[degree][0]) for start, degree in zip(starts, degrees, strict=False)]
+    )
+    signs = np.concatenate([np.array(order[degree][1], dtype=np.float64) for degree in degrees])
+    return np.ascontiguousarray(coefficients[places].T * signs)
 
 
 def run_tblite(engine: XtbEngine, conformer: Conformer) -> Solution:
@@ -224,12 +235,11 @@ def run_tblite(engine: XtbEngine, conformer: Conformer) -> Solution:
     calculator.set("verbosity", 0)
     calculator.set("accuracy", engine.accuracy)
     result = converge(calculator, conformer)
-    shells = molecule_shells(engine.method, conformer.numbers)
     return Solution(
         energy=float(result.get("energy")),
         gradient=result.get("gradient"),
         dipole=result.get("dipole"),
-        orbitals=reorder(result.get("orbital-coefficients"), shells, TBLITE_ORDER),
+        orbitals=reorder(result.get("orbital-coefficients"), degrees(engine.method, conformer), TBLITE_ORDER),
         occupations=result.get("orbital-occupations"),
         orbital_energies=result.get("orbital-energies"),
     )
@@ -268,12 +278,11 @@ def run_xtb(engine: XtbEngine, conformer: Conformer) -> Solution:
         raise NotConverged(
             f"{conformer.id}: no self-consistent charges in {ITERATIONS} iterations of xtb-python"
         ) from error
-    shells = molecule_shells(engine.method, conformer.numbers)
     return Solution(
         energy=float(result.get_energy()),
         gradient=result.get_gradient(),
         dipole=result.get_dipole(),
-        orbitals=reorder(result.get_orbital_coefficients(), shells, XTB_ORDER),
+        orbitals=reorder(result.get_orbital_coefficients(), degrees(engine.method, conformer), XTB_ORDER),
         occupations=result.get_orbital_occupations(),
         orbital_energies=result.get_orbital_eigenvalues(),
     )

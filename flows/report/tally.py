@@ -1,0 +1,95 @@
+"""What a store says of itself: outcomes, sizes, seconds, programs; read once, from plan, parts and receipts."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.recipe import Recipe
+from flows.status import Status, read_status
+from storage.header import read_header
+from storage.layout import conformers_key
+from storage.outcomes import RowOutcome, read_row_outcomes
+from storage.parts import read_circumstances
+from storage.plan import PlannedSample, read_plan, read_planned_samples
+from storage.receipts import Outcome, Receipt, has_receipt, read_receipt
+
+
+@dataclass(frozen=True)
+class ComputedSample:
+    """One sample that has ended, as its plan and its receipt know it."""
+
+    planned: PlannedSample
+    outcome: Outcome
+    seconds: float  # CPU seconds spent on it, failed or not
+
+    @property
+    def is_ok(self) -> bool:
+        return self.outcome.outcome == "ok"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Everything that a page tells about a store except its arrays."""
+
+    name: str
+    recipe: Recipe
+    recipe_text: str  # as its author wrote it
+    status: Status
+    rows: Sequence[RowOutcome]
+    samples: Sequence[ComputedSample]
+    stages: Mapping[str, float]  # CPU seconds by stage
+    programs: Mapping[str, Sequence[str]]  # by density
+    versions: Sequence[str]  # "zarr 3.1.6"
+    hosts: int
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Every row or conformer that ended without a sample, once."""
+        return list({end.id: end for row in self.rows for end in row.failures}.values())
+
+    @property
+    def ok(self) -> list[ComputedSample]:
+        return [sample for sample in self.samples if sample.is_ok]
+
+    @property
+    def splits(self) -> Counter[str]:
+        """Samples that are ok, by split."""
+        return Counter(sample.planned.split for sample in self.ok)
+
+
+def read_tally(store: Path) -> Tally:
+    """Raises StoreError where there is no store, or no plan yet."""
+    header, plan = read_header(store), read_plan(store)
+    places = {
+        planned.conformer.id: planned
+        for cells, count in plan.samples.items()
+        for planned in read_planned_samples(store, cells, 0, count)
+    }
+    receipts = [read_receipt(store, shard.number) for shard in plan.shards() if has_receipt(store, shard.number)]
+    conforming = [read_circumstances(store, conformers_key(part)) for part in range(plan.parts)]
+    computing = [receipt.circumstances for receipt in receipts]
+    samples = [sample for receipt in receipts for sample in _samples_of(receipt, places)]
+    return Tally(
+        name=store.absolute().name.removesuffix(".zarr"),
+        recipe=Recipe.model_validate(header.recipe),
+        recipe_text=header.recipe_text,
+        status=read_status(store),
+        rows=list(read_row_outcomes(store, plan)),
+        samples=samples,
+        stages={
+            "conformers": sum(entry["computing_seconds"] for entry in conforming),
+            "densities": sum(entry["computing_seconds"] for entry in computing),
+        },
+        programs={
+            density: sorted({sample.outcome.programs[density] for sample in samples if sample.is_ok})
+            for density in plan.densities
+        },
+        versions=sorted({f"{name} {version}" for entry in computing for name, version in entry["versions"].items()}),
+        hosts=len({entry["host"] for entry in [*conforming, *computing]}),
+    )
+
+
+def _samples_of(receipt: Receipt, places: Mapping[str, PlannedSample]) -> Iterator[ComputedSample]:
+    for outcome, seconds in zip(receipt.outcomes, receipt.circumstances["sample_seconds"], strict=True):
+        yield ComputedSample(places[outcome.id], outcome, seconds)

@@ -1,0 +1,156 @@
+"""Grids around molecules, and fields sampled on them."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from pipeline import collocation
+from pipeline.elements import NUMBERS, SYMBOLS
+from pipeline.failures import TooLarge, UnsupportedElement
+from pipeline.units import BOHR_PER_ANGSTROM
+from storage.schema import ElectronicState, FloatArray, Grid, IntArray
+
+Sampling: TypeAlias = Literal["cell", "point"]
+
+# Terms below this are dropped: the density is then right to about 1e-7 electrons/bohr³, a tenth of a stored step.
+EPSILON = 1e-9
+
+# Van der Waals radii in ångström: S. Alvarez, Dalton Trans. 42, 8617 (2013), table 1, which has no others.
+VAN_DER_WAALS = {
+    NUMBERS[symbol]: float(radius)
+    for symbol, radius in zip(*[iter("""
+    H 1.20 He 1.43 Li 2.12 Be 1.98 B 1.91 C 1.77 N 1.66 O 1.50 F 1.46 Ne 1.58 Na 2.50 Mg 2.51 Al 2.25 Si 2.19 P 1.90
+    S 1.89 Cl 1.82 Ar 1.83 K 2.73 Ca 2.62 Sc 2.58 Ti 2.46 V 2.42 Cr 2.45 Mn 2.45 Fe 2.44 Co 2.40 Ni 2.40 Cu 2.38
+    Zn 2.39 Ga 2.32 Ge 2.29 As 1.88 Se 1.82 Br 1.86 Kr 2.25 Rb 3.21 Sr 2.84 Y 2.75 Zr 2.52 Nb 2.56 Mo 2.45 Tc 2.44
+    Ru 2.46 Rh 2.44 Pd 2.15 Ag 2.53 Cd 2.49 In 2.43 Sn 2.42 Sb 2.47 Te 1.99 I 2.04 Xe 2.06 Cs 3.48 Ba 3.03 La 2.98
+    Ce 2.88 Pr 2.92 Nd 2.95 Sm 2.90 Eu 2.87 Gd 2.83 Tb 2.79 Dy 2.87 Ho 2.81 Er 2.83 Tm 2.79 Yb 2.80 Lu 2.74 Hf 2.63
+    Ta 2.53 W 2.57 Re 2.49 Os 2.48 Ir 2.41 Pt 2.29 Au 2.32 Hg 2.45 Tl 2.47 Pb 2.60 Bi 2.54 Ac 2.80 Th 2.93 Pa 2.88
+    U 2.71 Np 2.82 Pu 2.81 Am 2.83 Cm 3.05 Bk 3.40 Cf 3.05 Es 2.70
+    """.split())] * 2, strict=True)
+}  # fmt: skip
+
+
+def place_grid(positions: FloatArray, spacing: float, margin: float, classes: Sequence[int]) -> Grid:
+    """The smallest cube of `classes` (cells per side) that holds the atoms plus `margin` on every side, centred on them."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    needed = math.ceil((float(np.max(high - low)) + 2 * margin) / spacing - 1e-9)
+    size = min((cells for cells in classes if cells >= needed), default=None)
+    if size is None:
+        raise TooLarge(f"needs {needed} cells of {spacing:.4g} bohr a side; the largest grid class has {max(classes)}")
+    x, y, z = ((low + high) / 2 - spacing * (size - 1) / 2).tolist()
+    return Grid((size, size, size), (spacing, spacing, spacing), (x, y, z))
+
+
+def principal_axes(positions: FloatArray, numbers: IntArray) -> FloatArray:
+    """Proper rotation R, shape (3, 3), that lays a molecule along its principal axes: positions @ R.T.
+
+    Axes are those of the second moments of the nuclear charge about its centre, the longest as x, the shortest as z. x and y
+    point to where the third moment is positive; where that vanishes, and where two moments are equal (to 1e-6), to
+    the first of the atoms that lie farthest out along, or across, what is undecided. z makes the frame right-handed.
+    """
+    weights = numbers / numbers.sum()
+    offsets = positions - weights @ positions
+    moments, vectors = np.linalg.eigh((offsets.T * weights) @ offsets)
+    moments, vectors = moments[::-1], vectors[:, ::-1].T
+    tolerance = 1e-6 * max(float(moments[0]), 1e-12)
+    axes: list[FloatArray] = []
+    for rank in range(2):
+        equal = vectors[np.abs(moments - moments[rank]) < tolerance]
+        if len(equal) == 1:
+            axes.append(equal[0] * _direction(offsets @ equal[0], weights))
+        else:
+            axes.append(_farthest(offsets, equal, axes))
+    return np.array([*axes, np.cross(axes[0], axes[1])])
+
+
+def _direction(along: FloatArray, weights: FloatArray) -> float:
+    """+1 or −1: which way an axis points, from the atoms' coordinates on it."""
+    third, scale = float(weights @ along**3), float(np.max(np.abs(along)))
+    if abs(third) > 1e-6 * scale**3:
+        return math.copysign(1.0, third)
+    return math.copysign(1.0, along[np.argmax(np.abs(along) > (1 - 1e-6) * scale)])
+
+
+def _farthest(offsets: FloatArray, space: FloatArray, taken: Sequence[FloatArray]) -> FloatArray:
+    """Unit vector in `space`, orthogonal to `taken`, to the first of the farthest atoms; else to the nearest of x, y, z."""
+    projector = space.T @ space
+    for axis in taken:
+        projector = projector - np.outer(projector @ axis, projector @ axis)
+    for candidates in (offsets @ projector, projector):
+        lengths = np.linalg.norm(candidates, axis=1)
+        if lengths.max() > 1e-6 * max(float(np.abs(offsets).max()), 1e-12):
+            chosen = int(np.argmax(lengths > (1 - 1e-6) * lengths.max()))
+            return np.asarray(candidates[chosen] / lengths[chosen])
+    raise AssertionError("a projector of rank one has a non-zero row")
+
+
+def sample_density(state: ElectronicState, grid: Grid, sampling: Sampling) -> FloatArray:
+    """Density in every cell, or at every cell's centre, shape `grid.shape`, electrons per bohr³."""
+    if sampling == "cell":
+        return collocation.density_in_cells(state, _edges(grid), EPSILON)
+    return collocation.density_at_points(state, _centres(grid), EPSILON)
+
+
+def sample_gradient_magnitude(state: ElectronicState, grid: Grid, sampling: Sampling) -> FloatArray:
+    """Length of the cell's mean gradient, or of the gradient at its centre, shape `grid.shape`, electrons per bohr⁴."""
+    if sampling == "cell":
+        gradient = collocation.gradient_in_cells(state, _edges(grid), EPSILON)
+    else:
+        gradient = collocation.gradient_at_points(state, _centres(grid), EPSILON)
+    return np.sqrt(np.sum(gradient**2, axis=0))
+
+
+def atom_types(
+    numbers: IntArray, positions: FloatArray, grid: Grid, sampling: Sampling, elements: Sequence[int]
+) -> FloatArray:
+    """Smooth occupancy per element, Σ_A exp(−2|r − R_A|²/r_A²) with van der Waals radii r_A; shape (elements + 1, nx, ny, nz).
+
+    The last channel holds the atoms of every other element.
+    """
+    if unknown := sorted(set(numbers.tolist()) - set(VAN_DER_WAALS)):
+        names = ", ".join(SYMBOLS[number] for number in unknown)
+        raise UnsupportedElement(f"no van der Waals radius for {names} (Alvarez 2013): leave out the atom types")
+    exponents = 2 / (np.array([VAN_DER_WAALS[number] for number in numbers.tolist()]) * BOHR_PER_ANGSTROM) ** 2
+    x, y, z = (_gaussians(exponents, positions[:, axis], grid, axis, sampling) for axis in range(3))
+    channels = np.zeros((len(elements) + 1, *grid.shape))
+    for channel in range(len(elements) + 1):
+        atoms = numbers == elements[channel] if channel < len(elements) else ~np.isin(numbers, elements)
+        plane = (y[atoms][:, :, None] * z[atoms][:, None, :]).reshape(np.count_nonzero(atoms), -1)
+        channels[channel] = (x[atoms].T @ plane).reshape(grid.shape)
+    return channels
+
+
+def _gaussians(exponents: FloatArray, centres: FloatArray, grid: Grid, axis: int, sampling: Sampling) -> FloatArray:
+    """exp(−a(x − X)²) averaged over the cells of one axis, or at their centres; shape (gaussians, n)."""
+    root = np.sqrt(exponents)[:, None]
+    if sampling == "point":
+        return np.exp(-((root * (grid.centres(axis) - centres[:, None])) ** 2))
+    steps = np.diff(special.erf(root * (grid.edges(axis) - centres[:, None])), axis=1)
+    return np.asarray(math.sqrt(math.pi) / (2 * root * grid.spacing[axis]) * steps)
+
+
+def coarsen(values: FloatArray, factor: int) -> FloatArray:
+    """Exact mean of factor³ cells over the last three axes, which the factor must divide."""
+    *rest, nx, ny, nz = values.shape
+    split = values.reshape(*rest, nx // factor, factor, ny // factor, factor, nz // factor, factor)
+    return np.asarray(split.mean(axis=(-5, -3, -1)))
+
+
+def round_to_step(values: FloatArray, round_to: float) -> NDArray[np.float32]:
+    """Values as multiples of the largest power of two not above `round_to`; 0 keeps every bit of float32."""
+    if round_to == 0:
+        return values.astype(np.float32)
+    step = math.ldexp(0.5, math.frexp(round_to)[1])
+    return (np.rint(values / step) * step).astype(np.float32)
+
+
+def _edges(grid: Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return grid.edges(0), grid.edges(1), grid.edges(2)
+
+
+def _centres(grid: Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return grid.centres(0), grid.centres(1), grid.centres(2)

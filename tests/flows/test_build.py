@@ -1,0 +1,125 @@
+"""A build ends the same however it is run, and however often it is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from storage.identity import identify
+from storage.outcomes import read_row_outcomes
+from storage.plan import read_plan
+from storage.reader import open_dataset
+from tests.flows.small_build import command, environment, rhoflow, write_recipe
+
+EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5", "giant,CCCCCCCCCCCCCCCCCCCC,2.5")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+    """A store built in three commands by one process, with neither Prefect nor Dask."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    recipe, store = write_recipe(folder, EXTRA), folder / "store.zarr"
+    rhoflow(home, "plan", recipe, store)
+    rhoflow(home, "run", store, "--parts", "2/2")
+    rhoflow(home, "run", store, "--parts", "1/2")
+    rhoflow(home, "seal", store)
+    return store
+
+
+def test_every_row_has_one_outcome_and_keeps_its_labels(undisturbed: Path) -> None:
+    rows = {row.id: row for row in read_row_outcomes(undisturbed, read_plan(undisturbed))}
+    assert len(rows) == 15
+    assert rows["broken"].outcome == "invalid_input"
+    assert rows["giant"].outcome == "too_large"
+    assert rows["twin"].duplicate_of == "m4#0"
+    assert [rows[f"m{k}"].outcome for k in range(12)] == ["ok"] * 12
+    table = open_dataset(undisturbed).rows
+    assert table.loc["twin", "charge_of_label"] == 9.5
+    assert table.loc["m4", "charge_of_label"] == 4 / 7
+
+
+def test_the_flow_on_dask_workers_ends_identical_to_plain_batch_jobs(
+    undisturbed: Path, home: Path, tmp_path: Path
+) -> None:
+    recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
+    printed = rhoflow(home, "build", recipe, store, "--workers", 2)
+    assert "http://127.0.0.1" in printed  # the dashboard's address
+    assert identify(store) == identify(undisturbed)
+
+    computed = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    again = rhoflow(home, "build", recipe, store, "--workers", 2)
+    assert "13 done" in again
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == computed
+
+    status = json.loads(rhoflow(home, "status", store, "--json"))
+    assert status["rows"] == 15
+    assert status["done"] == 13
+    assert status["failed"] == {"invalid_input": 1, "too_large": 1}
+    assert status["missing"] == 0
+    assert status["workers"] == 2
+    assert 0 < status["computing_seconds"] < 2 * status["wall_seconds"]
+
+
+def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
+    build = command("build", recipe, store, "--workers", 2)
+    running = subprocess.Popen(
+        build, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    receipts = store / "work/receipts"
+    deadline = time.monotonic() + 120
+    while not list(receipts.glob("*.json")) and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert list(receipts.glob("*.json"))
+    assert not (store / "rows").exists()  # not sealed: the kill came in the middle
+    rhoflow(home, "build", recipe, store, "--workers", 2)
+    assert identify(store) == identify(undisturbed)
+
+
+def test_another_recipe_is_refused_and_nothing_is_lost(undisturbed: Path, home: Path, tmp_path: Path) -> None:
+    before = identify(undisturbed)
+    recipe = write_recipe(tmp_path, EXTRA)
+    recipe.write_text(recipe.read_text().replace("exponent = 0.6", "exponent = 0.7"))
+    printed = rhoflow(home, "plan", recipe, undisturbed, code=2)
+    assert "densities.guess.exponent was 0.6, is 0.7" in printed
+    assert identify(undisturbed) == before
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("m3,C,1", r"m3"),
+        ("a#b,C,1", r"a#b"),
+        (",C,1", "id"),
+    ],
+)
+def test_a_bad_id_is_refused_by_line_before_any_work(home: Path, tmp_path: Path, row: str, message: str) -> None:
+    recipe = write_recipe(tmp_path, (row,))
+    printed = rhoflow(home, "plan", recipe, tmp_path / "store.zarr", code=2)
+    assert "molecules.csv" in printed
+    assert "14" in printed
+    assert message in printed
+
+
+@pytest.mark.parametrize("parts", ["0/2", "3/2", "x", "1/"])
+def test_parts_that_are_none_are_refused(home: Path, undisturbed: Path, parts: str) -> None:
+    assert "write i/N" in rhoflow(home, "run", undisturbed, "--parts", parts, code=2)
+
+
+def test_every_command_has_help_with_an_example(home: Path) -> None:
+    listed = rhoflow(home, "--help")
+    for name in ("build", "plan", "run", "seal", "status", "failures", "recipe", "report", "train", "demo"):
+        assert name in listed
+    for name in ("build", "plan", "run", "seal", "status", "failures", "recipe", "report", "demo"):
+        assert "Example" in rhoflow(home, name, "--help")

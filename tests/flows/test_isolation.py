@@ -1,0 +1,104 @@
+"""What goes wrong in native code costs one call, by name."""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.isolation import Child
+from pipeline.failures import Crashed, NotConverged, OutOfMemory, TimedOut
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    child = Child(memory_gib=1.0)
+    yield child
+    child.close()
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def fail() -> None:
+    raise NotConverged("after 50 cycles")
+
+
+def break_ours() -> None:
+    raise ZeroDivisionError("a bug")
+
+
+def crash(log: Path) -> None:
+    with log.open("a") as file:
+        file.write("x")
+    ctypes.string_at(0)
+
+
+def crash_once(log: Path) -> str:
+    if not log.exists():
+        log.write_text("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def hang() -> None:
+    time.sleep(60)
+
+
+def eat() -> float:
+    return float(np.ones(2**28).sum())  # 2 GiB
+
+
+def spin(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_a_value_comes_back(child: Child) -> None:
+    assert child.run(square, 7, seconds=30).end == 49
+
+
+def test_a_failed_molecule_is_a_value(child: Child) -> None:
+    end = child.run(fail, seconds=30).end
+    assert isinstance(end, NotConverged)
+    assert str(end) == "after 50 cycles"
+
+
+def test_a_fault_of_ours_is_raised(child: Child) -> None:
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        child.run(break_ours, seconds=30)
+
+
+def test_a_crash_is_the_molecules_own_only_after_three_attempts(child: Child, tmp_path: Path) -> None:
+    report = child.run(crash, tmp_path / "log", seconds=30)
+    assert isinstance(report.end, Crashed)
+    assert (tmp_path / "log").read_text() == "xxx"
+    assert child.run(square, 3, seconds=30).end == 9
+
+
+def test_a_kill_from_outside_costs_nobody_anything(child: Child, tmp_path: Path) -> None:
+    report = child.run(crash_once, tmp_path / "log", seconds=30)
+    assert report.end == "done"
+    assert report.attempts == 2
+
+
+def test_a_hanging_call_ends_after_its_second_and_longer_chance(child: Child) -> None:
+    started = time.monotonic()
+    report = child.run(hang, seconds=0.5)
+    assert isinstance(report.end, TimedOut)
+    assert report.attempts == 2
+    assert time.monotonic() - started < 20
+
+
+def test_memory_beyond_the_limit_is_named(child: Child) -> None:
+    assert isinstance(child.run(eat, seconds=30).end, OutOfMemory)
+
+
+def test_the_seconds_are_those_computed_in_the_child(child: Child) -> None:
+    assert child.run(spin, 0.3, seconds=30).seconds == pytest.approx(0.3, abs=0.1)

@@ -1,0 +1,89 @@
+"""A recipe is right, or refused by file, key, value and remedy before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.recipe import RecipeError, read_recipe, recipe_schema, recipe_values
+
+GOOD = """
+[source]
+path = "molecules.csv"
+[densities.target]
+engine = "gaussian"
+[grid]
+spacing_angstrom = 0.2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    (tmp_path / "molecules.csv").write_text("smiles\nC\n")
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_three_tables_are_enough_and_the_rest_has_the_documented_defaults(recipe: Path) -> None:
+    values = recipe_values(read_recipe(recipe))
+    assert values["electrons"] == "valence"
+    assert values["conformers"] == {"keep": False, "count": 1, "optimise": "mmff", "seed": 7}
+    assert values["grid"]["classes"] == [32, 48, 64, 80, 96]
+    assert values["splits"] == {"train": 0.8, "validation": 0.1, "test": 0.1}
+    assert values["store"] == {"shard_samples": 16, "round_to": 1e-6, "wavefunctions": True}
+
+
+def test_the_source_is_found_beside_the_recipe(recipe: Path) -> None:
+    assert read_recipe(recipe).source.path == recipe.parent / "molecules.csv"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("spacing_angstrm = 0.2", r"grid\.spacing_angstrm = 0\.2: unknown key; did you mean spacing_angstrom\?"),
+        ("margin_angstrom = -1", r"grid\.margin_angstrom = -1: input should be greater than or equal to 0"),
+        ('sampling = "voxel"', r"grid\.sampling = 'voxel': input should be 'cell' or 'point'"),
+        ("classes = [64, 32]", r"grid: \[64, 32\] are not even numbers in ascending order"),
+        ("[splits]\ntrain = 0.5", r"splits: train, validation and test add up to 0\.7, not to 1"),
+        ('[densities.guess]\nengine = "pm6"', r"densities\.guess.*'pm6'"),
+        (
+            '[densities.guess]\nengine = "dft"\nbais = "x"',
+            r"densities\.guess\.bais = 'x': unknown key; did you mean basis",
+        ),
+        ('[channels]\ndensities = ["guess"]', r"channels\.densities names 'guess', but \[densities\] has target"),
+        ('[densities.all]\nengine = "dft"\npseudopotential = "none"', r"\[densities\.all\] counts all electrons"),
+        ("[nonsense]\nx = 1", r"nonsense = \{'x': 1\}: unknown key"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_remedy(recipe: Path, change: str, message: str) -> None:
+    recipe.write_text(GOOD + change)
+    with pytest.raises(RecipeError, match=message) as raised:
+        read_recipe(recipe)
+    assert str(recipe) in str(raised.value)
+
+
+def test_a_missing_key_is_named(recipe: Path) -> None:
+    recipe.write_text(GOOD.replace("[grid]\nspacing_angstrom = 0.2", ""))
+    with pytest.raises(RecipeError, match="grid: must be given"):
+        read_recipe(recipe)
+
+
+def test_a_missing_source_is_named_with_the_place_looked_at(recipe: Path) -> None:
+    (recipe.parent / "molecules.csv").unlink()
+    with pytest.raises(RecipeError, match=r'source\.path = "molecules\.csv": no such file'):
+        read_recipe(recipe)
+
+
+def test_text_that_is_no_toml_is_refused_by_line(recipe: Path) -> None:
+    recipe.write_text("[source\n")
+    with pytest.raises(RecipeError, match=r"is no TOML.*line 1"):
+        read_recipe(recipe)
+
+
+def test_the_schema_describes_every_table() -> None:
+    schema = json.loads(recipe_schema())
+    assert set(schema["properties"]) == {
+        "electrons", "source", "conformers", "densities", "grid", "channels", "splits", "limits", "store",
+    }  # fmt: skip
+    assert schema["additionalProperties"] is False

@@ -1,0 +1,101 @@
+"""The walls of the house: who may import whom, and where each heavy library lives."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("flows", "pipeline", "storage", "training")
+
+# Rooms and files of ours that a room may import.
+MAY_IMPORT = {
+    "storage": (),
+    "pipeline": ("storage.schema", "storage.errors"),
+    "training": ("storage", "pipeline.collocation"),
+    "flows": ("storage", "pipeline", "training"),
+}
+
+# The only rooms (or files) that may import a heavy library.
+HOMES = {
+    "zarr": ("storage",),
+    "xarray": ("storage",),
+    "torch": ("training",),
+    "prefect": ("flows/dataset.py",),
+    "distributed": ("flows",),
+    "dask": ("flows",),
+    "typer": ("flows/cli.py",),
+    "pebble": ("flows/isolation.py",),
+    "pydantic": ("flows/recipe.py",),
+    "plotly": ("flows",),
+    "skimage": ("flows",),
+    "rdkit": ("pipeline",),
+    "tblite": ("pipeline/engines",),
+    "xtb": ("pipeline/engines",),
+    "pyscf": ("pipeline/engines",),
+    "gemmi": ("pipeline",),
+}
+
+# What a command may load before it is told what to do: each environment installs only a part.
+LAZY = ("prefect", "dask", "distributed", "torch", "rdkit", "pyscf", "tblite", "xtb", "plotly", "skimage")
+
+
+def source_files(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports_of(file: Path) -> list[str]:
+    """Full names of every module that a file imports anywhere, inside functions too."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def is_within(name: str, allowed: str) -> bool:
+    return name == allowed or name.startswith(allowed + ".")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_in_one_direction(room: str) -> None:
+    for file in source_files(room):
+        for name in imports_of(file):
+            other = name.split(".")[0]
+            if other in ROOMS and other != room:
+                assert any(is_within(name, allowed) for allowed in MAY_IMPORT[room]), f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("library", sorted(HOMES))
+def test_each_heavy_library_has_one_home(library: str) -> None:
+    for room in ROOMS:
+        for file in source_files(room):
+            if any(is_within(name, library) for name in imports_of(file)):
+                place = file.relative_to(ROOT).as_posix()
+                homes = HOMES[library]
+                assert any(place == home or place.startswith(home + "/") for home in homes), (
+                    f"{place} imports {library}"
+                )
+
+
+def test_collocation_knows_neither_torch_nor_chemistry() -> None:
+    names = {name.split(".")[0] for name in imports_of(ROOT / "pipeline/collocation.py")}
+    assert names <= {"array_api_compat", "collections", "dataclasses", "functools", "itertools", "math", "numpy"} | {
+        "scipy", "storage", "types", "typing",
+    }  # fmt: skip
+
+
+def test_the_command_line_loads_nothing_heavy_by_itself() -> None:
+    tree = ast.parse((ROOT / "flows/cli.py").read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [getattr(node, "module", None) or node.names[0].name for node in top]  # type: ignore[union-attr]
+    assert not [name for name in names if name.split(".")[0] in LAZY or name.startswith(("flows", "pipeline"))]
+
+
+def test_package_initialisers_are_empty() -> None:
+    for room in ROOMS:
+        for file in (ROOT / room).rglob("__init__.py"):
+            assert not file.read_text(), f"{file} is not empty"
