@@ -22,6 +22,9 @@ app = typer.Typer(
     help="Lists of molecules become electron-density datasets, and the datasets trained models.",
 )
 
+train = typer.Typer(no_args_is_help=True, help="Train models from a dataset.")
+app.add_typer(train, name="train")
+
 StorePath = Annotated[Path, typer.Argument(help="the dataset's folder, by custom NAME.zarr")]
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a TOML file")]
 Workers = Annotated[int, typer.Option(min=1, help="processes on this machine")]
@@ -46,13 +49,24 @@ def build(
 
     Example: `rhoflow build recipe.toml molecules.zarr --workers 8`
     """
-    from flows.recipe import read_recipe
+    from flows.recipe import read_recipe, recipe_values
+    from flows.status import read_status
+    from storage.header import Header, begin_store
+    from storage.seal import is_sealed
 
-    read_recipe(recipe)  # a wrong recipe ends here, before any server or worker starts
-    configure_prefect()
-    from flows.dataset import build_dataset
+    values = read_recipe(recipe)  # a wrong recipe, or another store's, ends here, before any server or worker starts
+    begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
+    if is_sealed(store):
+        from flows.conform import read_source
 
-    status = build_dataset(recipe, store, workers, cluster, limit, BEGUN)
+        read_source(store, values, limit)  # refuses where the source has changed since
+        print("nothing to compute")
+        status = read_status(store)
+    else:
+        configure_prefect()
+        from flows.dataset import build_dataset
+
+        status = build_dataset(recipe, store, workers, cluster, limit, BEGUN)
     print_status(store, status)
     if strict and status.failed:
         raise typer.Exit(1)
@@ -177,6 +191,81 @@ def recipe(
         print(json.dumps(recipe_values(read_recipe(path)), indent=2))
     else:
         raise RequestError("rhoflow recipe: name a recipe to check, or ask for --schema")
+
+
+@app.command()
+def report(
+    source: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="a dataset, or the folder of a training run")],
+    page: Annotated[Optional[Path], typer.Argument(metavar="FILE.html", help="report.html beside it")] = None,  # noqa: UP045
+    store: Annotated[Optional[Path], typer.Option(help="the run's dataset, where it has moved")] = None,  # noqa: UP045
+) -> None:
+    """Make one self-contained page: pictures, surfaces that turn, counts, failures, times, recipe.
+
+    Example: `rhoflow report molecules.zarr report.html`
+    """
+    from flows.report.page import write_report
+    from storage.layout import HEADER
+
+    page = page or source.parent / "report.html"
+    if (source / HEADER).exists():
+        write_report(source, None, page)
+    else:
+        from training.checkpoint import load_model
+
+        write_report(store or Path(load_model(source).origin.store), source, page)
+    print(page)
+
+
+@train.command()
+def superres(
+    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
+    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
+    store: Annotated[Optional[Path], typer.Option(help="the dataset, instead of the config's")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+) -> None:
+    """Train a super-resolution model: the coarse guess in, the fine target out.
+
+    Example: `rhoflow train superres superres.toml run --store molecules.zarr`
+    """
+    from training.config import read_config
+    from training.superres import train_superres
+
+    settings = read_config(config)
+    dataset = store or settings.store
+    if dataset is None:
+        raise RequestError(f'{config}: names no store: add store = "PATH", or give --store PATH')
+    train_superres(settings, dataset, run, resume=resume)
+    print(run)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="the folder of a training run")],
+    store: StorePath,
+    as_json: AsJson = False,
+) -> None:
+    """Score a trained model on the test split, beside the guess on the same grid.
+
+    Example: `rhoflow evaluate run molecules.zarr`
+    """
+    from training.evaluation import evaluate_superres
+
+    evaluation = evaluate_superres(run, store)
+    print((run / "evaluation.json").read_text() if as_json else evaluation)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where everything is put")] = Path("demo"),
+    workers: Workers = CPUS,
+) -> None:
+    """The whole journey in minutes: real molecules, their densities, a trained model, a page that shows both.
+
+    Example: `rhoflow demo`
+    """
+    from flows.demo.journey import travel
+
+    travel(folder, lambda recipe, store: build(recipe, store, workers))
 
 
 def configure_prefect() -> None:

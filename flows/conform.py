@@ -10,10 +10,10 @@ from flows.recipe import Recipe
 from pipeline.conformers import conform
 from pipeline.failures import MoleculeFailed
 from pipeline.sources import read_molecules
-from storage.errors import StoreError
+from storage.errors import RequestError, StoreError
 from storage.header import read_header
 from storage.layout import SOURCE_END, conformers_key, source_key
-from storage.objects import read_record, write_record
+from storage.objects import checksum, read_record, write_record
 from storage.parts import ROWS_PER_PART, ConformedRow, read_source_part, write_conformer_part, write_source_part
 from storage.schema import Molecule
 
@@ -21,24 +21,26 @@ from storage.schema import Molecule
 def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
     """Copy the source into the store, part by part; returns the number of parts. A copied source is not read again.
 
-    Raises SourceError (bad file, bad ids) and StoreError where the store holds rows of another `limit`.
+    Raises SourceError (bad file, bad ids) and RequestError where the store was begun with other rows.
     """
-    wanted: dict[str, int | None] = {"limit": limit}
+    path = recipe.source.path
+    begun_with: dict[str, str | int | None] = {"sha256": checksum(path), "limit": limit}
     if (store / SOURCE_END).exists():
         end = read_record(store, SOURCE_END)
-        if end["limit"] != limit:
-            raise StoreError(
-                f"{store} was begun with --limit {end['limit']}, now it is {limit}: "
-                "keep the limit, or build into a new store"
+        if {name: end[name] for name in begun_with} != begun_with:
+            limits = "" if end["limit"] == limit else f" (--limit was {end['limit']}, is {limit})"
+            raise RequestError(
+                f"{store} was begun with other rows than {path} has now{limits}: "
+                "restore the file and the limit, or build into a new store"
             )
-        return int(str(end["parts"]))
+        return source_parts(store)
     parts = rows = 0
     for molecules in _batches(itertools.islice(_open_source(recipe), limit)):
         write_source_part(store, parts, molecules)
         parts, rows = parts + 1, rows + len(molecules)
     if not rows:
-        raise StoreError(f"{recipe.source.path} holds no molecules: there is nothing to build")
-    write_record(store, SOURCE_END, {"parts": parts, "rows": rows, **wanted})
+        raise RequestError(f"{path} holds no molecules: there is nothing to build")
+    write_record(store, SOURCE_END, {"parts": parts, "rows": rows, **begun_with})
     return parts
 
 

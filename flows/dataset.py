@@ -66,6 +66,7 @@ def build_dataset(
     store = store.absolute()
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
     if is_sealed(store):
+        read_source(store, values, limit)  # refuses where the source has changed since
         get_run_logger().info("%s is sealed: nothing to compute", store)
         return read_status(store)
     with open_cluster(workers, cluster) as client:

@@ -31,9 +31,18 @@ CLOSEST_ANGSTROM = 0.3  # nuclei nearer than this are an error of the input (the
 EMBEDDING_SECONDS = 300  # per attempt; a limit for monsters, far beyond what any drug needs
 FORCE_TOLERANCE = 3e-4  # hartree/bohr: largest component of the gradient after a GFN2 optimisation
 
+# Covalent radii (Å) in double and triple bonds, Pyykkö and Atsumi, Chem. Eur. J. 15 (2009) 12770; 11 (2005) 3511.
+_MULTIPLE_BOND_RADII = {
+    "B": (0.78, 0.73), "C": (0.67, 0.60), "N": (0.60, 0.54), "O": (0.57, 0.53), "F": (0.59, 0.53), "Si": (1.07, 1.02),
+    "P": (1.02, 0.94), "S": (0.94, 0.95), "Cl": (0.95, 0.93), "Se": (1.07, 1.07), "Br": (1.09, 1.10),
+}  # fmt: skip
+_LONGEST_MULTIPLE_BOND = 1.09  # times the sum of the radii; conjugation stretches by up to 1.06
+
 _ATTEMPTS = 30  # trial geometries per way of embedding
 _FORCE_FIELD_STEPS = 20_000
-_GFN2_STEPS = 2_000
+_GFN2_STEPS = 500  # per round
+_GFN2_ROUNDS = 40
+_REACH = 0.4  # bohr
 _FIRST_STEP = 0.1  # bohr, over all atoms together: L-BFGS begins with a unit step
 
 
@@ -93,7 +102,7 @@ def _describe(molecule: Molecule, graph: Chem.Mol | None, numbers: IntArray, pos
 
 
 def _make(graph: Chem.Mol, template: Conformer, number: int, optimise: Optimiser, seed: int) -> Conformer:
-    """Embed and relax. Where no force field knows the elements, GFN2 relaxes: raw distance geometry is no structure."""
+    """Embed and relax. Where no force field knows the elements, or the bonds as in CO2 and N2, GFN2 relaxes."""
     model = _embed(graph, template.smiles, number, seed)
     relaxed_by_force_field = optimise != "none" and len(template.numbers) > 1 and _relax(model)
     conformer = replace(template, positions=model.GetConformer().GetPositions() * BOHR_PER_ANGSTROM)
@@ -156,7 +165,7 @@ def _stable_seed(seed: int, smiles: str, number: int) -> int:
 
 
 def _relax(model: Chem.Mol) -> bool:
-    """Relax in place by MMFF94s, or by UFF where MMFF94s lacks a parameter. False: both lack one, nothing was done."""
+    """Relax in place by MMFF94s, or UFF where MMFF94s lacks an atom type. False: neither made a sound structure."""
     with rdBase.BlockLogs():
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(model):
             status = rdForceFieldHelpers.MMFFOptimizeMolecule(model, "MMFF94s", _FORCE_FIELD_STEPS)
@@ -166,6 +175,29 @@ def _relax(model: Chem.Mol) -> bool:
             return False
     if status != 0:
         raise NotConverged(f"the force field did not reach a minimum in {_FORCE_FIELD_STEPS} steps")
+    return _are_bonds_sound(model)
+
+
+def _are_bonds_sound(model: Chem.Mol) -> bool:
+    """False where a multiple bond is too long: MMFF94 guesses those it has no parameter for as if they were single.
+
+    A bond of a linear atom to another one, or to a terminal atom, counts as double (N2O, diynes).
+    """
+    graph = Chem.Mol(model)
+    Chem.Kekulize(graph, clearAromaticFlags=True)
+    positions = model.GetConformer().GetPositions()
+    for bond, in_model in zip(graph.GetBonds(), model.GetBonds(), strict=True):
+        first, second = bond.GetBeginAtom(), bond.GetEndAtom()
+        radii = _MULTIPLE_BOND_RADII.get(first.GetSymbol()), _MULTIPLE_BOND_RADII.get(second.GetSymbol())
+        order = int(bond.GetBondTypeAsDouble())
+        linear = [atom.GetHybridization() == Chem.HybridizationType.SP for atom in (first, second)]
+        if order == 1 and any(linear) and (all(linear) or 1 in (first.GetDegree(), second.GetDegree())):
+            order = 2
+        if None in radii or order not in (2, 3) or in_model.GetIsAromatic():
+            continue
+        length = np.linalg.norm(positions[first.GetIdx()] - positions[second.GetIdx()])
+        if length > _LONGEST_MULTIPLE_BOND * sum(radius[order - 2] for radius in radii if radius is not None):
+            return False
     return True
 
 
@@ -173,6 +205,22 @@ def optimise_geometry(conformer: Conformer, gradient: Callable[[Conformer], tupl
     """The nearest minimum: no component of the gradient above FORCE_TOLERANCE. Raises NotConverged.
 
     `gradient` gives the energy (hartree) and its derivatives, shape (atoms, 3), hartree/bohr.
+    """
+    for _ in range(_GFN2_ROUNDS):
+        conformer, largest_force = _descend(conformer, gradient)
+        if largest_force <= FORCE_TOLERANCE:
+            return conformer
+    raise NotConverged(
+        f"a force of {largest_force:.1e} hartree/bohr is left after {_GFN2_ROUNDS} rounds of GFN2 descent"
+    )
+
+
+def _descend(
+    conformer: Conformer, gradient: Callable[[Conformer], tuple[float, FloatArray]]
+) -> tuple[Conformer, float]:
+    """The lowest geometry with no coordinate farther than _REACH from here, and its largest force.
+
+    Without that bound, a line search from a steep place (a proton about to move) puts atoms on top of each other.
     """
     start = conformer.positions
 
@@ -183,13 +231,16 @@ def optimise_geometry(conformer: Conformer, gradient: Callable[[Conformer], tupl
         energy, slope = gradient(moved(steps))
         return energy, _FIRST_STEP * slope.ravel()
 
-    tolerance = FORCE_TOLERANCE * _FIRST_STEP
-    options = {"gtol": tolerance, "ftol": 0.0, "maxiter": _GFN2_STEPS, "maxfun": 2 * _GFN2_STEPS, "maxcor": 30}
-    found = minimize(energy_and_slope, np.zeros(start.size), method="L-BFGS-B", jac=True, options=options)
-    if np.abs(found.jac).max() > tolerance:
-        largest = np.abs(found.jac).max() / _FIRST_STEP
-        raise NotConverged(f"after {found.nit} steps of GFN2 a force of {largest:.1e} hartree/bohr is left")
-    return moved(found.x)
+    reach = _REACH / _FIRST_STEP
+    found = minimize(
+        energy_and_slope,
+        np.zeros(start.size),
+        method="L-BFGS-B",
+        jac=True,
+        bounds=[(-reach, reach)] * start.size,
+        options={"gtol": FORCE_TOLERANCE * _FIRST_STEP, "ftol": 0.0, "maxiter": _GFN2_STEPS, "maxcor": 30},
+    )
+    return moved(found.x), float(np.abs(found.jac).max()) / _FIRST_STEP
 
 
 def _check_one_fragment(graph: Chem.Mol, smiles: str) -> None:

@@ -52,7 +52,11 @@ def read_row_outcomes(store: Path, plan: Plan) -> Iterator[RowOutcome]:
                 continue
             computed = [plan.duplicates.get(conformer.id, conformer.id) for conformer in row.conformers]
             ends = [outcomes.get(sample, Outcome(sample, MISSING)) for sample in computed]
-            failures = [end for end in ends if end.outcome not in ("ok", MISSING)]
+            failures = [
+                Outcome(conformer.id, end.outcome, end.message)
+                for conformer, end in zip(row.conformers, ends, strict=True)
+                if end.outcome not in ("ok", MISSING)
+            ]
             samples = [end.id for end in ends if end.outcome == "ok"]
             outcome, message = _summarise(ends)
             duplicate_of = plan.duplicates.get(row.conformers[0].id, "")

@@ -1,6 +1,6 @@
 """Which samples a page shows, and which fields of each: densities, gradients, a prediction, and their differences."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,15 +12,6 @@ from storage.schema import FloatArray
 
 SHOWN_SAMPLES = 6
 Kind = Literal["density", "gradient", "difference"]
-Predict = Callable[[StoredSample], NDArray[np.floating]]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One sample's fields, in the order in which they are shown."""
-
-    sample: StoredSample
-    fields: Sequence["Field"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +19,16 @@ class Field:
     name: str
     kind: Kind
     values: FloatArray  # (nx, ny, nz), electrons/bohr³ (gradients: electrons/bohr⁴)
+    nmae: float | None = None  # of a difference: Σ|values| over Σ of the density it is measured against
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One sample's fields, in the order in which they are shown."""
+
+    sample: StoredSample
+    split: str
+    fields: Sequence[Field]
 
 
 def choose_samples(dataset: Dataset, wanted: int = SHOWN_SAMPLES) -> list[str]:
@@ -42,27 +43,39 @@ def choose_samples(dataset: Dataset, wanted: int = SHOWN_SAMPLES) -> list[str]:
     return chosen
 
 
-def show_sample(dataset: Dataset, sample: StoredSample, predict: Predict | None, reference: str) -> Shown:
-    """The fields of one sample; `reference` is the density that the others are compared with."""
-    stored = {name: sample.channels[name].astype(np.float64) for name in dataset.densities if name in sample.channels}
-    densities: Mapping[str, FloatArray] = stored
-    if predict is not None:
-        densities = {**stored, "prediction": predict(sample).astype(np.float64)}
+def show_stored(dataset: Dataset, id: str) -> Shown:
+    """Every stored density, how the others differ from the target (or else the last), and the gradients."""
+    names = [name for name in dataset.densities if name in dataset.channels]
+    reference = "target" if "target" in names else names[-1] if names else ""
+    gradients = [name for name in dataset.channels if name.endswith("_gradient")]
+    sample = dataset[id]
+    densities = {name: _read(sample, name) for name in names}
+    slopes = [Field(f"|∇{name.removesuffix('_gradient')}|", "gradient", _read(sample, name)) for name in gradients]
+    return Shown(sample, _split_of(dataset, id), [*_compare(densities, reference), *slopes])
+
+
+def show_predicted(dataset: Dataset, id: str, names: tuple[str, str], prediction: NDArray[np.floating]) -> Shown:
+    """Guess, target and prediction, with the errors of the first and the last; `names` are the guess and the target."""
+    sample = dataset[id]
+    densities = {name: _read(sample, name) for name in names}
+    fields = _compare({**densities, "prediction": prediction.astype(np.float64)}, names[1])
+    return Shown(sample, _split_of(dataset, id), fields)
+
+
+def _compare(densities: Mapping[str, FloatArray], reference: str) -> list[Field]:
+    """The densities, then how each but the reference differs from it."""
     fields = [Field(name, "density", values) for name, values in densities.items()]
-    fields += [
-        Field(f"{name} − {reference}", "difference", values - densities[reference])
-        for name, values in densities.items()
-        if reference in densities and name != reference
-    ]
-    gradients = [name for name in dataset.channels if name.endswith("_gradient")] if predict is None else []
-    fields += [Field(f"|∇{name.removesuffix('_gradient')}|", "gradient", _stored(sample, name)) for name in gradients]
-    return Shown(sample, fields)
+    for name, values in densities.items():
+        if name != reference:
+            difference = values - densities[reference]
+            nmae = float(np.abs(difference).sum() / densities[reference].sum())
+            fields.append(Field(f"{name} − {reference}", "difference", difference, nmae))
+    return fields
 
 
-def choose_reference(dataset: Dataset) -> str:
-    """The density called target, or else the last."""
-    return "target" if "target" in dataset.densities else dataset.densities[-1]
-
-
-def _stored(sample: StoredSample, channel: str) -> FloatArray:
+def _read(sample: StoredSample, channel: str) -> FloatArray:
     return sample.channels[channel].astype(np.float64)
+
+
+def _split_of(dataset: Dataset, id: str) -> str:
+    return str(dataset.table.loc[id, "split"])

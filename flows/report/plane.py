@@ -22,9 +22,10 @@ class Plane:
     frame: FloatArray  # (3, 3), rows are unit vectors
     half: FloatArray  # (2,) half width and half height
 
-    def place(self, positions: FloatArray) -> FloatArray:
+    def place(self, positions: NDArray[np.floating]) -> FloatArray:
         """Coordinates in the plane's frame, shape (points, 3)."""
-        return (positions - self.centre) @ self.frame.T
+        placed: FloatArray = (positions - self.centre) @ self.frame.T
+        return placed
 
 
 def best_plane(numbers: IntArray, positions: FloatArray) -> Plane:
@@ -42,8 +43,10 @@ def best_plane(numbers: IntArray, positions: FloatArray) -> Plane:
     return Plane(centre + ((low + high) / 2) @ frame[:2], frame, (high - low) / 2)
 
 
-def cut(values: NDArray[np.floating], grid: Grid, plane: Plane, step: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """A field along the plane, interpolated linearly, NaN outside the grid: (across, up, values of shape (up, across))."""
+def cut(
+    values: NDArray[np.floating], grid: Grid, plane: Plane, step: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A field along the plane, interpolated linearly, NaN outside: (across, up, values of shape (up, across))."""
     across, up = (np.linspace(-half, half, 2 * round(half / step) + 1) for half in plane.half)
     points = plane.centre + across[None, :, None] * plane.frame[0] + up[:, None, None] * plane.frame[1]
     places = (points - np.array(grid.origin)) / np.array(grid.spacing)

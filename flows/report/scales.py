@@ -53,7 +53,7 @@ def error_scale(limit: float) -> Scale:
     """Symmetric about zero, colour as the square root of the error: a hundredth of the limit is still visible."""
     places = np.linspace(-1, 1, STEPS + 1)
     values = np.sign(places) * places**2 * limit
-    ticks = tuple(sign * limit for sign in (-1, -0.25, -0.04, 0, 0.04, 0.25, 1))
+    ticks = tuple(sign * limit for sign in (-1, -0.25, 0, 0.25, 1))
     return Scale("difference", DENSITY_UNITS, values, _blend(ERROR_STOPS, STEPS + 1), ticks)
 
 

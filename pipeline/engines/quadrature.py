@@ -27,8 +27,9 @@ class Block:
 class KeptQuadrature(numint.NumInt):  # type: ignore[misc]
     """Bound to one molecule and grid. Blocks are fixed, so that sums do not depend on the memory left (PySCF's do)."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
         super().__init__()
+        self.limit = limit
         self.kept: dict[int, list[Block]] = {}  # by number of components
         self.kept_bytes = 0
 
@@ -51,7 +52,7 @@ class KeptQuadrature(numint.NumInt):  # type: ignore[misc]
 
     def is_served(self, xc_code: str, dms: lib.NPArrayWithTag, dimensions: int) -> bool:
         """One density matrix that still knows its orbitals, and a functional of the density and its gradient."""
-        has_orbitals = getattr(dms, "mo_coeff", None) is not None
+        has_orbitals: bool = getattr(dms, "mo_coeff", None) is not None
         return has_orbitals and dms.ndim == dimensions and self._xc_type(xc_code) in ("LDA", "GGA")
 
     def integrate(
@@ -78,12 +79,12 @@ class KeptQuadrature(numint.NumInt):  # type: ignore[misc]
             return
         kept: list[Block] = []
         for block in self.evaluate_blocks(mol, grids, components):
+            yield block
             self.kept_bytes += block.values.nbytes
             kept.append(block)
-            yield block
-            if self.kept_bytes > KEPT_BYTES:
+            if self.kept_bytes > self.limit:
                 kept.clear()
-        if self.kept_bytes <= KEPT_BYTES:
+        if self.kept_bytes <= self.limit:
             self.kept[components] = kept
 
     def evaluate_blocks(self, mol: gto.Mole, grids: gen_grid.Grids, components: int) -> Iterator[Block]:
@@ -105,14 +106,14 @@ def occupied(orbitals: FloatArray, occupations: FloatArray) -> FloatArray:
 def sample(block: Block, orbitals: FloatArray) -> FloatArray:
     """Density, then its gradient, shape (components, points)."""
     amplitudes = orbitals[block.functions].T @ block.values
-    density = np.einsum("ip,kip->kp", amplitudes[0], amplitudes)
+    density: FloatArray = np.einsum("ip,kip->kp", amplitudes[0], amplitudes)
     density[1:] *= 2
     return density
 
 
 def half_potential(block: Block, slopes: FloatArray) -> FloatArray:
     """The block's share of ∫χ_μ v χ_ν as a matrix that wants its transpose added, shape (functions, functions)."""
-    weighted = block.values[0] * (0.5 * slopes[0])
+    weighted: FloatArray = block.values[0] * (0.5 * slopes[0])
     for values, slope in zip(block.values[1:], slopes[1:], strict=True):
         weighted += values * slope
     return np.asarray(block.values[0] @ weighted.T)

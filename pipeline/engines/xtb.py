@@ -42,10 +42,11 @@ XTB_ORDER: Order = {  # p: ours; d: x²−y², −z², xy, xz, yz
 # libraries differ here was seen in the electron count: with the other one's 5s and 5p, iodine is 2e-5 electrons off.
 SHARED_EXPONENTS: Mapping[Library, tuple[int, ...]] = {"tblite": (4, 5), "xtb-python": (4,)}
 
-# Iterations and damping of tblite's mixer, tried in turn: both change how the fixed point is reached, not where it
-# lies. (A higher electronic temperature would converge more often, but to something else.)
-LADDER = ((250, 0.4), (1000, 0.1))
-ITERATIONS = 1000  # xtb-python has no other setting that leaves the answer as it is
+# Iterations, damping and memory of tblite's mixer, tried in turn: its defaults, then slow and steady. They change how
+# the fixed point is reached, not where it lies; a higher electronic temperature would converge more often, but to
+# something else. Memory is short where iterations are many, because its cost grows with its cube.
+LADDER = ((250, 0.4, 250), (500, 0.05, 20))
+ITERATIONS = 250  # xtb-python has no other setting that leaves the answer as it is
 
 CLOSEST = 0.5  # bohr; a third of the shortest bond there is (H2, 1.4 bohr): nearer atoms are a mistake in the input
 EMPTY = 1e-12  # electrons; orbitals with no more are left out
@@ -98,15 +99,18 @@ def element_basis(method: Method, library: Library, number: int) -> tuple[Shell,
     for slater in element_shells(method)[number]:
         shared = slater.gaussians == 6 and slater.principal in SHARED_EXPONENTS[library]
         shell = expand_slater(slater.principal, slater.degree, slater.zeta, slater.gaussians, shared=shared)
-        if library == "xtb-python":
-            shell = normalise(
-                shell
-            )  # its overlap matrix has ones on the diagonal, whatever the digits of the table say
+        if library == "xtb-python":  # its overlap matrix has ones on the diagonal, whatever the table's last digits say
+            shell = normalise(shell)
         for earlier in shells:
             if earlier.angular_momentum == shell.angular_momentum:
                 shell = orthogonalise(shell, earlier)
         shells.append(shell)
     return tuple(shells)
+
+
+@functools.cache  # looking a version up takes longer than solving water
+def program_name(library: Library) -> str:
+    return f"{library} {version('xtb' if library == 'xtb-python' else library)}"
 
 
 def valence_electrons(method: Method, number: int) -> int:
@@ -153,7 +157,7 @@ class XtbEngine:
             dipole=(float(solution.dipole[0]), float(solution.dipole[1]), float(solution.dipole[2])),
             homo=float(energies[alpha - 1]),
             lumo=float(energies[alpha]),
-            program=f"{self.library} {version('tblite' if self.library == 'tblite' else 'xtb')}",
+            program=program_name(self.library),
         )
 
     def gradient(self, conformer: Conformer) -> tuple[float, FloatArray]:
@@ -246,16 +250,18 @@ def run_tblite(engine: XtbEngine, conformer: Conformer) -> Solution:
 
 
 def converge(calculator: Calculator, conformer: Conformer) -> Result:
-    for iterations, damping in LADDER:
+    for iterations, damping, memory in LADDER:
         calculator.set("max-iter", iterations)
         calculator.set("mixer-damping", damping)
+        calculator.set("mixer-memory", memory)
         try:
             return calculator.singlepoint()
         except TBLiteRuntimeError as error:
             if "not converged" not in str(error):
                 raise
     raise NotConverged(
-        f"{conformer.id}: no self-consistent charges with any of {LADDER} (iterations, damping) of tblite"
+        f"{conformer.id}: tblite found no self-consistent charges with (iterations, damping, memory) in {LADDER}; "
+        "check its charge, unpaired electrons and geometry"
     )
 
 

@@ -1,0 +1,48 @@
+"""The top of a page: what the dataset is, in one sentence and in numbers."""
+
+from html import escape
+
+from flows.recipe import DftDensity, GaussianDensity, Recipe, SadDensity
+from flows.report.html import facts, paragraph
+from flows.report.tally import Tally
+
+
+def head(tally: Tally) -> str:
+    status = tally.status
+    seal, words = ("sealed", "sealed") if status.sealed else ("unsealed", "not sealed yet")
+    counts = {
+        "rows": f"{status.rows:,}",
+        "done": f"{status.done:,}",
+        "failed": f"{sum(status.failed.values()):,}",
+        **({"missing": f"{status.missing:,}"} if status.missing else {}),
+        "samples": f"{len(tally.ok):,}",
+        **{split: f"{tally.splits[split]:,} samples" for split in ("train", "validation", "test")},
+    }
+    return (
+        '<header><p class="kicker">rhoflow dataset</p>'
+        f'<h1>{escape(tally.name)} <span class="seal {seal}">{words}</span></h1>'
+        f"{paragraph(describe(tally.recipe), 'lead')}{facts(counts)}</header>"
+    )
+
+
+def describe(recipe: Recipe) -> str:
+    """One sentence: what the dataset is."""
+    kind = "Valence-electron" if recipe.electrons == "valence" else "All-electron"
+    densities = " and ".join(f"{name} ({_describe_density(recipe, name)})" for name in recipe.densities)
+    sampling = "exact averages over cells" if recipe.grid.sampling == "cell" else "values at the centres of cells"
+    return (
+        f"{kind} densities of molecules from {recipe.source.path.name}: {densities}, stored as {sampling} "
+        f"of {recipe.grid.spacing_angstrom:g} Å with at least {recipe.grid.margin_angstrom:g} Å around the atoms."
+    )
+
+
+def _describe_density(recipe: Recipe, name: str) -> str:
+    density = recipe.densities[name]
+    if isinstance(density, DftDensity):
+        core = "" if density.pseudopotential == "none" else f", {density.pseudopotential} pseudopotentials"
+        return f"DFT, {density.functional}/{density.basis}{core}"
+    if isinstance(density, SadDensity):
+        return f"superposed atoms, {density.variant}"
+    if isinstance(density, GaussianDensity):
+        return f"a Gaussian on every atom, exponent {density.exponent:g}/bohr²"
+    return f"{density.engine.upper()}-xTB by {density.library}"

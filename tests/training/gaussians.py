@@ -1,0 +1,77 @@
+"""A small dataset without chemistry: each atom a Gaussian, wide in the guess and narrow in the target."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from storage.header import Header, begin_store
+from storage.parts import ConformedRow, write_conformer_part
+from storage.plan import ChannelLayout, Plan, PlannedSample, read_shard_samples, write_plan
+from storage.receipts import Outcome, Receipt, write_receipt
+from storage.schema import Conformer, Grid, Sample
+from storage.seal import seal
+from storage.writer import write_shard
+
+CELLS = 20
+SPACING = 0.5  # bohr
+ELECTRONS = {1: 1.0, 6: 4.0, 8: 6.0}
+EXPONENTS: Mapping[str, Mapping[int, float]] = {  # 1/bohr², of the density
+    "guess": {1: 0.9, 6: 0.7, 8: 1.0},
+    "target": {1: 1.1, 6: 0.9, 8: 1.2},
+}
+GRID = Grid((CELLS,) * 3, (SPACING,) * 3, (-SPACING * (CELLS - 1) / 2,) * 3)
+
+
+def sum_gaussians(conformer: Conformer, density: str, grid: Grid = GRID) -> NDArray[np.float32]:
+    """Exact cell averages, electrons/bohr³."""
+    field = np.zeros(grid.shape)
+    for number, position in zip(conformer.numbers.tolist(), conformer.positions, strict=True):
+        root = np.sqrt(EXPONENTS[density][number])
+        x, y, z = (np.diff(erf(root * (grid.edges(axis) - position[axis]))) / 2 for axis in range(3))
+        field += ELECTRONS[number] * np.einsum("i,j,k->ijk", x, y, z)
+    return (field / grid.cell_volume).astype(np.float32)
+
+
+def make_conformer(name: str) -> Conformer:
+    """Two to four atoms about 2 bohr apart, drawn from the name."""
+    random = np.random.default_rng(list(name.encode()))
+    atoms = int(random.integers(2, 5))
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float64)[:atoms]
+    positions = corners + random.normal(0, 0.3, (atoms, 3))
+    numbers = random.choice(list(ELECTRONS), size=atoms)
+    return Conformer(f"{name}#0", numbers, positions, 0, 0, "", name)
+
+
+def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Path:
+    """A sealed store with so many samples in each split."""
+    names = [(split, f"{prefix}{split}-{k}") for split, count in splits.items() for k in range(count)]
+    conformers = [(split, make_conformer(name)) for split, name in names]
+    planned = [PlannedSample(one, row, GRID, split, np.eye(3)) for row, (split, one) in enumerate(conformers)]
+    channels = [ChannelLayout(name, "electrons bohr-3", name) for name in EXPONENTS]
+    plan = Plan(len(planned), 1, 4, {CELLS: len(planned)}, channels, [], False, [], {})
+    begin_store(store, Header({"source": {"path": ""}}, ""))
+    rows = [
+        ConformedRow(row, one.id.removesuffix("#0"), "ok", conformers=(one,)) for row, (_, one) in enumerate(conformers)
+    ]
+    write_conformer_part(store, 0, rows, {})
+    write_plan(store, plan, {CELLS: planned}, [])
+    for shard in plan.shards():
+        samples = [_compute(sample.conformer) for sample in read_shard_samples(store, shard)]
+        objects = write_shard(store, plan, shard, samples)
+        outcomes = [Outcome(sample.conformer.id, "ok", facts=sample.checks) for sample in samples]
+        write_receipt(store, Receipt(shard.number, outcomes, objects, {}))
+    seal(store)
+    return store
+
+
+def _compute(conformer: Conformer) -> Sample:
+    channels = {name: sum_gaussians(conformer, name) for name in EXPONENTS}
+    checks: dict[str, float] = {}
+    for name, values in channels.items():
+        checks[f"{name}_mean"] = float(values.mean(dtype=np.float64))
+        checks[f"{name}_square_mean"] = float(np.square(values, dtype=np.float64).mean())
+        checks[f"{name}_maximum"] = float(values.max())
+    return Sample(conformer, GRID, channels, checks=checks)
