@@ -197,8 +197,10 @@ def parse_recipe(text: str, name: Path) -> Recipe:
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """Every key with its value, defaults filled in, ready for JSON."""
-    return recipe.model_dump(mode="json")
+    """Every key with its value, defaults filled in, ready for JSON; of the source's path the name alone."""
+    values = recipe.model_dump(mode="json")
+    values["source"]["path"] = recipe.source.path.name  # where a file lay is no part of what a dataset is
+    return values
 
 
 def recipe_schema() -> str:

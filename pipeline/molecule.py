@@ -14,7 +14,9 @@ from storage.schema import FloatArray, IntArray
 UNREADABLE = "unreadable: "  # begins the `smiles` of a row whose record its source could not read; the reason follows
 
 _BOND_ORDER_TRIALS = 1000
-_BOND_STRETCH = 1.15  # atoms nearer than this many times the sum of their covalent radii are bonded; 1.3 bonds across cages
+_BOND_STRETCH = (
+    1.15  # atoms nearer than this many times the sum of their covalent radii are bonded; 1.3 bonds across cages
+)
 
 
 def read_graph(smiles: str) -> Chem.Mol:

@@ -24,7 +24,7 @@ FORMATS = (".csv", ".tsv", ".smi", ".sdf", ".xyz", ".extxyz", ".parquet")  # all
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_CELL = 2**24  # characters; a quote left open swallows the rest of a file
 _PARQUET_ROWS = 4096
-_IDS_BETWEEN_SORTS = 2**16
+_IDS_BETWEEN_SORTS = 2**14
 
 
 class SourceError(RequestError):

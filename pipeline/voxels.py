@@ -16,7 +16,7 @@ from storage.schema import ElectronicState, FloatArray, Grid, IntArray
 
 Sampling: TypeAlias = Literal["cell", "point"]
 
-# Densities are then right to 3e-8 electrons/bohr³, a thirtieth of a stored step.
+# Densities are then right to 4e-8 electrons/bohr³, a twentieth of a stored step.
 EPSILON = 1e-9
 
 # Van der Waals radii in ångström: S. Alvarez, Dalton Trans. 42, 8617 (2013), table 1, which has no others.

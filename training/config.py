@@ -24,10 +24,10 @@ class SuperresConfig:
     steps: int = 2000
     batch: int = 4  # crops in one step
     crop: int = 24  # cells along an edge of a crop
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     width: int = 32  # features per coarse cell
     depth: int = 4  # residual blocks
-    checkpoint_steps: int = 100  # steps between checkpoints, each with a validation
+    checkpoint_steps: int = 200  # steps between checkpoints, each with a validation
     seed: int = 1
     device: str = "auto"  # auto | cpu | cuda | cuda:N
 

@@ -11,7 +11,7 @@ from storage.objects import write_record
 from storage.reader import Dataset, StoredSample, open_dataset
 from training.checkpoint import EVALUATION, Model, Origin, load_model
 from training.metrics import nmae
-from training.network import predict_density, predict_unscaled
+from training.network import choose_device, conserve_electrons, predict_density, predict_unscaled
 from training.pairs import Pair, Pairs, split_ids
 
 
@@ -69,6 +69,7 @@ def evaluate_superres(run: Path, store: Path) -> Evaluation:
     Raises StoreError where the store has no test split, other cells, or test molecules that were trained on.
     """
     model = load_model(run)
+    model.network.to(choose_device("auto"))
     dataset = open_dataset(store)
     pairs = Pairs(dataset, model.origin.input, model.origin.target)
     ids = split_ids(dataset, "test")
@@ -98,7 +99,8 @@ def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: st
 def _score(model: Model, pair: Pair, store: Path) -> Score:
     check_spacing(model.origin, pair.grid.spacing, f"{store}: {pair.id}")
     volume = pair.grid.cell_volume
-    unscaled, density = predict_unscaled(model.network, pair.guess), predict_density(model.network, pair.guess)
+    unscaled = predict_unscaled(model.network, pair.guess)
+    density = conserve_electrons(unscaled, pair.guess)
     guess, before, after, target = (
         float(values.sum(dtype=np.float64)) * volume for values in (pair.guess, unscaled, density, pair.target)
     )

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from storage.errors import RequestError
+
 RESOLVED = (1e-3, 1e-1)  # densities, as parts of the peak, at which the features go over from linear to logarithmic
 LARGEST_LOG_RATIO = 5.0  # a correction multiplies or divides the guess by at most e⁵
 
@@ -91,9 +93,13 @@ def unfold(features: Tensor, factor: int) -> Tensor:
 
 def predict_density(network: SuperResolver, guess: NDArray[np.float32]) -> NDArray[np.float32]:
     """The density of one box of any shape (nx, ny, nz), holding exactly as many electrons as the guess does there."""
-    unscaled = predict_unscaled(network, guess).astype(np.float64)
-    electrons, predicted = guess.sum(dtype=np.float64), unscaled.sum()
-    return (unscaled * (electrons / predicted if predicted else 1.0)).astype(np.float32)
+    return conserve_electrons(predict_unscaled(network, guess), guess)
+
+
+def conserve_electrons(density: NDArray[np.float32], guess: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`density` scaled to the sum of `guess`; sums are taken in float64."""
+    wanted, summed = guess.sum(dtype=np.float64), density.sum(dtype=np.float64)
+    return (density * (wanted / summed if summed else 1.0)).astype(np.float32)
 
 
 @torch.no_grad()
@@ -104,6 +110,15 @@ def predict_unscaled(network: SuperResolver, guess: NDArray[np.float32]) -> NDAr
     device = next(network.parameters()).device
     density = cast(Tensor, network(torch.from_numpy(filled).to(device)[None]))[0]
     return density.cpu().numpy()[tuple(slice(n) for n in guess.shape)]
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises RequestError where PyTorch sees no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise RequestError(f'device = "{name}": PyTorch sees no such device here; use device = "auto" or "cpu"')
+    return torch.device(name)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv3d:

@@ -27,7 +27,7 @@ from training.checkpoint import (
 from training.config import SuperresConfig, config_values, read_config
 from training.evaluation import evaluate_superres
 from training.metrics import nmae, nmae_loss
-from training.network import Architecture, SuperResolver, predict_density
+from training.network import Architecture, SuperResolver, choose_device, predict_density
 from training.pairs import Pairs, split_ids
 from training.progress import Meter
 from training.stream import Crops, Stream
@@ -66,7 +66,7 @@ def train_superres(config: SuperresConfig, store: Path, run: Path, *, resume: bo
     _claim(run, config, resume)
     state = _start(config, find_peak(dataset, config.input), device)
     if (run / LAST).exists():
-        _restore(state, run)
+        _restore(state, run, origin)
     stream = Stream(pairs, training, config.batch, config.crop, config.factor, config.seed)
     if not state.history:
         _finish_stretch(state, run, origin, pairs, validation, _Stretch())
@@ -131,14 +131,6 @@ def find_peak(dataset: Dataset, input: str) -> float:
     return peak
 
 
-def choose_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise RequestError(f'device = "{name}": PyTorch sees no such device here; use device = "auto" or "cpu"')
-    return torch.device(name)
-
-
 @dataclass
 class _Stretch:
     """The steps since the last checkpoint."""
@@ -172,12 +164,13 @@ def _start(config: SuperresConfig, peak: float, device: torch.device) -> State:
     return State(network, copy.deepcopy(network), optimiser)
 
 
-def _restore(state: State, run: Path) -> None:
+def _restore(state: State, run: Path, origin: Origin) -> None:
     stored = read_state(run, LAST)
-    if stored["architecture"] != asdict(state.network.architecture):
+    same_data = {**stored["origin"], "store": origin.store} == asdict(origin)
+    if not same_data or stored["architecture"] != asdict(state.network.architecture):
         raise RequestError(
-            f"{run} was trained on another store (its network is {stored['architecture']}): "
-            "name that store, or train in a new folder"
+            f"{run} was begun on other training or validation molecules than those of {origin.store}: "
+            "name the store it was begun on, or train in a new folder"
         )
     state.network.load_state_dict(stored["network"])
     state.averaged.load_state_dict(stored["averaged"])
@@ -201,6 +194,7 @@ def _finish_stretch(
         run,
         LAST,
         {
+            "origin": asdict(origin),
             "architecture": asdict(state.network.architecture),
             "network": state.network.state_dict(),
             "averaged": state.averaged.state_dict(),

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from flows.report.fields import Shown, show_predicted
 from flows.report.house import MUTED, NAVY, OCHRE, TEAL, style, to_html
 from flows.report.html import figure, paragraph, section, table
-from flows.report.numbers import counted, signed_scientific
+from flows.report.numbers import counted, logarithmic_ticks, signed_scientific
 from storage.objects import read_record
 from storage.reader import Dataset
 
@@ -83,8 +83,8 @@ def _results(evaluation: dict[str, Any]) -> list[str]:
         figure(to_html(plot, "scores-figure"), kind="wide"),
         table(["test split", "guess", "model"], rows, ["", "number", "number"], "compact"),
         paragraph(
-            f"Electrons of a prediction, largest error: {signed_scientific(worst)}; before they were counted: "
-            f"{signed_scientific(before)}. The model is the one with the lowest validation error, "
+            f"Largest electron error of a prediction: {signed_scientific(worst)} e; before it is scaled to the electrons "
+            f"of the guess: {signed_scientific(before)} e. The model is the one with the lowest validation error, "
             f"from step {evaluation['step']:,}.",
             "note",
         ),
@@ -109,7 +109,9 @@ def history_figure(run: Run) -> go.Figure:
     ]
     curve = style(go.Figure(lines), 300)
     curve.update_xaxes(title_text="steps")
-    return curve.update_yaxes(title_text="NMAE, %", type="log", tickformat="~g", dtick="D2")
+    drawn = [value for line in lines for value in line.y if value == value]
+    ticks = logarithmic_ticks(min(drawn), max(drawn))
+    return curve.update_yaxes(title_text="NMAE, %", type="log", tickformat="~g", tickvals=ticks)
 
 
 def dumbbell_figure(scores: list[dict[str, Any]]) -> go.Figure:
@@ -142,8 +144,9 @@ def cloud_figure(scores: list[dict[str, Any]]) -> go.Figure:
         x=guess, y=model, text=ids, mode="markers", marker={"color": NAVY, "size": 6, "opacity": 0.6}, name="molecules"
     )
     plot = style(go.Figure([equal, points.update(hovertemplate=about)]), 380)
-    plot.update_xaxes(title_text="NMAE of the guess, %", type="log", tickformat="~g")
-    return plot.update_yaxes(title_text="NMAE of the model, %", type="log", tickformat="~g")
+    axis = {"type": "log", "tickformat": "~g", "tickvals": logarithmic_ticks(*reach)}
+    plot.update_xaxes(title_text="NMAE of the guess, %", **axis)
+    return plot.update_yaxes(title_text="NMAE of the model, %", **axis)
 
 
 def _dots(errors: list[float], ids: list[str], name: str, colour: str) -> go.Scatter:

@@ -18,9 +18,9 @@ from storage.reader import open_dataset
 
 STYLE = Path(__file__).parent / "page.css"
 GUIDE = {
+    "learning": "Learning",
     "pictures": "Densities",
     "surfaces": "Surfaces",
-    "learning": "Learning",
     "electrons": "Electrons",
     "sizes": "Sizes",
     "failures": "Failures",

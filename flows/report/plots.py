@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from flows.report.house import LINE, NAVY, OCHRE, SERIES, style
-from flows.report.numbers import power_of_ten
+from flows.report.numbers import logarithmic_ticks, power_of_ten
 from flows.report.tally import Tally
 from storage.schema import FloatArray
 
@@ -66,8 +66,7 @@ def seconds_figure(seconds: FloatArray) -> go.Figure:
         hovertemplate="%{y} samples at %{x:.3~g} s<extra></extra>",
     )
     figure = go.Figure(bars)
-    powers = range(int(np.floor(low)), int(np.ceil(high)) + 1)
-    ticks = [step * 10.0**power for power in powers for step in ((1, 2, 5) if high - low < 3 else (1,))]
+    ticks = logarithmic_ticks(10**low, 10**high)
     figure.update_xaxes(type="log", title_text="CPU seconds per sample", tickvals=ticks, tickformat="~g")
     return _count_samples(style(figure, HEIGHT))
 

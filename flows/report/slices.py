@@ -18,7 +18,7 @@ COLUMNS = 5
 PAGE_WIDTH = 1000  # pixels that the panels of one row share
 NEAR = 1.2  # bohr: atoms closer to the plane are named
 FINEST = 0.12  # bohr between the points of a picture
-PADDING = {"l": 44, "r": 6, "t": 26, "b": 40}
+PADDING = {"l": 44, "r": 6, "t": 44, "b": 40}
 
 
 def choose_scales(shown: Sequence[Shown]) -> dict[Kind, Scale]:
@@ -54,7 +54,7 @@ def slice_figure(shown: Shown, scales: Mapping[Kind, Scale]) -> go.Figure:
 
 
 def _title(field: Field) -> str:
-    error = "" if field.nmae is None else f"  <span style='color:{MUTED}'>NMAE {100 * field.nmae:.2g} %</span>"
+    error = "" if field.nmae is None else f"<br><span style='color:{MUTED}'>NMAE {100 * field.nmae:.2g} %</span>"
     return field.name + error
 
 
@@ -91,7 +91,7 @@ def _atom_labels(shown: Shown, plane: Plane) -> go.Scatter:
 def _finish(figure: go.Figure, plane: Plane, rows: int, columns: int) -> go.Figure:
     width = (PAGE_WIDTH - PADDING["l"] - PADDING["r"]) * (1 - 0.012 * (columns - 1)) / columns
     panel = width * plane.half[1] / plane.half[0]
-    height = round(rows * panel + (rows - 1) * 60 + PADDING["t"] + PADDING["b"])
+    height = round(rows * panel + (rows - 1) * 80 + PADDING["t"] + PADDING["b"])
     style(figure, height)
     half_width, half_height = _to_angstrom(plane.half)
     ticks = {"dtick": 2, "showgrid": False, "showline": False, "ticks": "outside", "ticklen": 3, "constrain": "domain"}

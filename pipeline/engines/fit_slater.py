@@ -153,7 +153,7 @@ def print_row(key: tuple[int, int, int], expansion: Expansion, digits: int = 10)
 
 
 def main() -> None:
-    print("EXPANSIONS: Table = {")
+    print("SEPARATE: Table = {")
     for degree, cases in SEPARATE.items():
         for principal, gaussians in cases:
             exponents = best_exponents(principal, (degree,), gaussians)

@@ -1,5 +1,6 @@
 """The door to PySCF: conformers become its molecules, its basis functions become our shells."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ def build_mol(conformer: Conformer, basis: str, pseudopotential: str) -> gto.Mol
     return mol
 
 
+@functools.cache  # parsing PySCF's basis files takes milliseconds, and planning asks for every atom
 def build_atom(number: int, basis: str, pseudopotential: str) -> gto.Mole:
     """One neutral atom at the origin. Raises UnsupportedElement where the basis or the pseudopotential lacks it."""
     if not 0 < number < len(SYMBOLS):

@@ -18,6 +18,7 @@ from training.superres import evaluate_superres, train_superres
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=alert(1)>&"
+HINT = "Canvas2D: Multiple readback"  # advice on speed that plotly's heat maps draw from Chromium
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
@@ -107,7 +108,7 @@ def test_a_run_shows_what_it_predicts_and_what_that_is_worth(store: Path, run: P
     evaluation = read_record(run, "evaluation.json")
     assert f"<b>{evaluation['factor']:.1f} times</b>" in text
     table = open_dataset(store).table
-    scores = text.split("scores-figure")[1].split("history-figure")[0]
+    scores = text.split("scores-figure", 1)[1].split("history-figure", 1)[0]
     assert all(id in scores for id in table.index[table["split"] == "test"])
 
 
@@ -156,4 +157,5 @@ def test_a_browser_draws_every_figure_without_complaint(run_page: Path, tmp_path
     surface = drawn.split('<div id="surface-stage"', 1)[1].split("</section>")[0]
     assert "<canvas" in surface
     assert "no-webgl" not in surface
-    assert not [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+    said = [line for line in ended.stderr.splitlines() if ":CONSOLE:" in line]
+    assert not [line for line in said if HINT not in line]

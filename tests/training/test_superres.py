@@ -125,6 +125,13 @@ def test_a_run_is_neither_overwritten_nor_mixed_with_another(store: Path, tmp_pa
         train_superres(replace(QUICK, width=6), store, tmp_path, resume=True)
 
 
+def test_going_on_with_another_store_is_refused(store: Path, tmp_path: Path) -> None:
+    train_superres(QUICK, store, tmp_path / "run")
+    other = write_store(tmp_path / "other.zarr", {"train": 2, "validation": 1})
+    with pytest.raises(RequestError, match=r"other training or validation molecules than those of .*other.zarr"):
+        train_superres(QUICK, other, tmp_path / "run", resume=True)
+
+
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     config = replace(QUICK, steps=100, learning_rate=1.0)
     rates = [learning_rate(config, step) for step in range(101)]
@@ -180,7 +187,5 @@ def test_prediction_refuses_other_cells(store: Path, trained: Path) -> None:
 
 
 def test_a_run_without_a_model_is_refused(tmp_path: Path, store: Path) -> None:
-    with pytest.raises(
-        RequestError, match=r"holds no trained model \(best.pt\): train it with `rhoflow train superres"
-    ):
+    with pytest.raises(RequestError, match=r"no trained model \(best.pt\): train it with `rhoflow train superres"):
         evaluate_superres(tmp_path, store)
