@@ -26,10 +26,12 @@ from pipeline.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from storage.schema import Conformer, FloatArray, IntArray, Molecule
 
 Optimiser = Literal["none", "mmff", "gfn2"]
+Gradient = Callable[[Conformer], tuple[float, FloatArray]]
 
 CLOSEST_ANGSTROM = 0.3  # nuclei nearer than this are an error of the input (the shortest bond, H2, has 0.74 Å)
 EMBEDDING_SECONDS = 300  # per attempt; a limit for monsters, far beyond what any drug needs
 FORCE_TOLERANCE = 3e-4  # hartree/bohr: largest component of the gradient after a GFN2 optimisation
+STAND_IN_TOLERANCE = 3e-3  # the same where GFN2 stands in for a force field, whose geometries leave 0.02 to 0.05
 
 # Covalent radii (Å) in double and triple bonds, Pyykkö and Atsumi, Chem. Eur. J. 15 (2009) 12770; 11 (2005) 3511.
 _MULTIPLE_BOND_RADII = {
@@ -40,8 +42,8 @@ _LONGEST_MULTIPLE_BOND = 1.09  # times the sum of the radii; conjugation stretch
 
 _ATTEMPTS = 30  # trial geometries per way of embedding
 _FORCE_FIELD_STEPS = 20_000
-_GFN2_STEPS = 500  # per round
-_GFN2_ROUNDS = 40
+_GFN2_STEPS = 100  # per round
+_GFN2_ROUNDS = 20
 _REACH = 0.4  # bohr
 _FIRST_STEP = 0.1  # bohr, over all atoms together: L-BFGS begins with a unit step
 
@@ -111,7 +113,8 @@ def _make(graph: Chem.Mol, template: Conformer, number: int, optimise: Optimiser
         return conformer
     from pipeline.engines.xtb import XtbEngine  # here, so that force-field geometries need no tblite
 
-    return optimise_geometry(conformer, XtbEngine(method="gfn2").gradient)
+    tolerance = FORCE_TOLERANCE if optimise == "gfn2" else STAND_IN_TOLERANCE
+    return optimise_geometry(conformer, XtbEngine(method="gfn2").gradient, tolerance)
 
 
 def _embed(graph: Chem.Mol, smiles: str, number: int, seed: int) -> Chem.Mol:
@@ -201,23 +204,21 @@ def _are_bonds_sound(model: Chem.Mol) -> bool:
     return True
 
 
-def optimise_geometry(conformer: Conformer, gradient: Callable[[Conformer], tuple[float, FloatArray]]) -> Conformer:
-    """The nearest minimum: no component of the gradient above FORCE_TOLERANCE. Raises NotConverged.
+def optimise_geometry(conformer: Conformer, gradient: Gradient, tolerance: float) -> Conformer:
+    """The nearest minimum: no component of the gradient above `tolerance`. Raises NotConverged.
 
     `gradient` gives the energy (hartree) and its derivatives, shape (atoms, 3), hartree/bohr.
     """
     for _ in range(_GFN2_ROUNDS):
-        conformer, largest_force = _descend(conformer, gradient)
-        if largest_force <= FORCE_TOLERANCE:
+        conformer, largest_force = _descend(conformer, gradient, tolerance)
+        if largest_force <= tolerance:
             return conformer
     raise NotConverged(
         f"a force of {largest_force:.1e} hartree/bohr is left after {_GFN2_ROUNDS} rounds of GFN2 descent"
     )
 
 
-def _descend(
-    conformer: Conformer, gradient: Callable[[Conformer], tuple[float, FloatArray]]
-) -> tuple[Conformer, float]:
+def _descend(conformer: Conformer, gradient: Gradient, tolerance: float) -> tuple[Conformer, float]:
     """The lowest geometry with no coordinate farther than _REACH from here, and its largest force.
 
     Without that bound, a line search from a steep place (a proton about to move) puts atoms on top of each other.
@@ -238,7 +239,7 @@ def _descend(
         method="L-BFGS-B",
         jac=True,
         bounds=[(-reach, reach)] * start.size,
-        options={"gtol": FORCE_TOLERANCE * _FIRST_STEP, "ftol": 0.0, "maxiter": _GFN2_STEPS, "maxcor": 30},
+        options={"gtol": tolerance * _FIRST_STEP, "ftol": 0.0, "maxiter": _GFN2_STEPS, "maxcor": 30},
     )
     return moved(found.x), float(np.abs(found.jac).max()) / _FIRST_STEP
 

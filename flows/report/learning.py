@@ -60,7 +60,7 @@ def learning(run: Run) -> str:
             else [paragraph("Not evaluated yet: run rhoflow evaluate.", "note")]
         ),
         "<h3>Learning curve</h3>",
-        figure(to_html(history_figure(run), "history-figure"), kind="wide"),
+        figure(to_html(history_figure(run), "history-figure")),
         f"<details><summary>What the run was told</summary><pre>{escape(config)}</pre></details>",
     )
 
@@ -80,10 +80,10 @@ def _results(evaluation: dict[str, Any]) -> list[str]:
         f'<p class="result">On {counted(len(scores), "sample")} of the test split, which it never saw, the error of '
         f"the model is <b>{factor:.1f} times</b> smaller than that of the guess: <b>{_percent(model)}</b> against "
         f"<b>{_percent(guess)}</b> of the electrons.</p>",
-        figure(to_html(plot, "scores-figure"), kind="wide"),
+        figure(to_html(plot, "scores-figure")),
         table(["test split", "guess", "model"], rows, ["", "number", "number"], "compact"),
         paragraph(
-            f"Largest electron error of a prediction: {signed_scientific(worst)} e; before it is scaled to the electrons "
+            f"Largest electron error of a prediction: {signed_scientific(worst)} e; before scaling to the electrons "
             f"of the guess: {signed_scientific(before)} e. The model is the one with the lowest validation error, "
             f"from step {evaluation['step']:,}.",
             "note",
@@ -130,7 +130,7 @@ def dumbbell_figure(scores: list[dict[str, Any]]) -> go.Figure:
     )
     style(plot, 90 + 24 * len(ids)).update_layout(margin={"l": 190})
     plot.update_xaxes(title_text="NMAE against the target, %", rangemode="tozero", showgrid=True)
-    return plot.update_yaxes(type="category", showgrid=False, autorange="reversed", tickfont={"size": 12})
+    return plot.update_yaxes(type="category", showgrid=False, range=[len(ids) - 0.4, -0.6], tickfont={"size": 12})
 
 
 def cloud_figure(scores: list[dict[str, Any]]) -> go.Figure:

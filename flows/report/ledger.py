@@ -96,9 +96,9 @@ def _time(tally: Tally) -> str:
             f"{status.computing_seconds:,.1f} CPU s of chemistry: {100 * status.overhead:+.1f} % over computing "
             "divided by workers. Everything else is starting up, reading, writing, and workers with nothing left to do."
         ),
-        figure(to_html(time_figure(spent), "time-figure"), kind="wide"),
+        figure(to_html(time_figure(spent), "time-figure")),
         table(["stage", "worker seconds", "share"], rows, ["", "number", "number"], "compact"),
-        figure(to_html(seconds_figure(seconds), "seconds-figure"), kind="wide") if len(seconds) else "",
+        figure(to_html(seconds_figure(seconds), "seconds-figure")) if len(seconds) else "",
     )
 
 

@@ -22,7 +22,9 @@ def electron_figure(errors: Mapping[str, FloatArray]) -> go.Figure:
         exponent = _exponent_of(values)
         counts, edges = np.histogram(values / 10.0**exponent, bins=_bins(values))
         figure.add_trace(_bars(counts, edges, colour, f"%{{x:.3~g}} × {power_of_ten(exponent)} e"), row=1, col=column)
-        figure.update_xaxes(title_text=f"electrons too many (× {power_of_ten(exponent)})", row=1, col=column)
+        figure.update_xaxes(
+            title_text=f"stored electrons − the molecule's, {power_of_ten(exponent)} e", row=1, col=column
+        )
     return _count_samples(style(figure, HEIGHT)).update_annotations(font={"size": 12.5})
 
 

@@ -54,7 +54,7 @@ def slice_figure(shown: Shown, scales: Mapping[Kind, Scale]) -> go.Figure:
 
 
 def _title(field: Field) -> str:
-    error = "" if field.nmae is None else f"<br><span style='color:{MUTED}'>NMAE {100 * field.nmae:.2g} %</span>"
+    error = "" if field.nmae is None else f"<br><span style='color:{MUTED}'>NMAE {100 * field.nmae:.2f} %</span>"
     return field.name + error
 
 

@@ -53,12 +53,12 @@ def _field_record(shown: Shown, field: Field, plane: Plane) -> dict[str, object]
 
 
 def _choose_levels(field: Field) -> list[tuple[float, str]]:
-    """Fixed for densities, so that molecules compare; for differences what a thousandth of the cells exceeds."""
+    """Fixed for densities, so that molecules compare; for differences what one cell in 200 exceeds."""
     if field.kind == "density":
         return [(DENSITY_LEVEL, NAVY)]
     if field.kind == "gradient":
         return [(GRADIENT_LEVEL, TEAL)]
-    level = float(f"{max(np.quantile(np.abs(field.values), 0.99), 1e-6):.1g}")
+    level = float(f"{max(np.quantile(np.abs(field.values), 0.995), 1e-6):.1g}")
     return [(level, RED), (-level, NAVY)]
 
 

@@ -134,7 +134,7 @@ def test_descent_finds_the_minimum_of_a_known_surface():
         slope = 2 * (1 - decay) * decay * bond / length
         return (1 - decay) ** 2, np.array([-slope, slope])
 
-    found = optimise_geometry(start, morse)
+    found = optimise_geometry(start, morse, FORCE_TOLERANCE)
     assert np.linalg.norm(found.positions[1] - found.positions[0]) == pytest.approx(3.0, abs=1e-3)
 
 
