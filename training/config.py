@@ -21,13 +21,13 @@ class SuperresConfig:
     input: str = "guess"  # the density the network starts from
     target: str = "target"  # the density it learns
     factor: int = 2  # fine cells along an edge of the coarse cells that the network works on
-    steps: int = 2000
-    batch: int = 4  # crops in one step
+    steps: int = 3000
+    batch: int = 2  # crops in one step
     crop: int = 24  # cells along an edge of a crop
     learning_rate: float = 2e-3
     width: int = 32  # features per coarse cell
     depth: int = 4  # residual blocks
-    checkpoint_steps: int = 200  # steps between checkpoints, each with a validation
+    checkpoint_steps: int = 300  # steps between checkpoints, each with a validation
     seed: int = 1
     device: str = "auto"  # auto | cpu | cuda | cuda:N
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 from storage.errors import RequestError
 
 RESOLVED = (1e-3, 1e-1)  # densities, as parts of the peak, at which the features go over from linear to logarithmic
+GAIN = 4.0  # a feature's value at the peak; with the initial weights below it makes what the layers see of order one
 LARGEST_LOG_RATIO = 5.0  # a correction multiplies or divides the guess by at most e⁵
 
 
@@ -57,9 +58,9 @@ class SuperResolver(nn.Module):
         return guess * torch.exp(LARGEST_LOG_RATIO * torch.tanh(log_ratio / LARGEST_LOG_RATIO))
 
     def scale(self, densities: Tensor) -> Tensor:
-        """Logarithmic features, 0 in vacuum and 1 at the peak; one set for each resolved density."""
+        """Logarithmic features, 0 in vacuum and `GAIN` at the peak; one set for each resolved density."""
         parts = densities / self.architecture.peak
-        return torch.cat([torch.log1p(parts / small) / math.log1p(1 / small) for small in RESOLVED], dim=1)
+        return torch.cat([torch.log1p(parts / small) * (GAIN / math.log1p(1 / small)) for small in RESOLVED], dim=1)
 
 
 class ResidualBlock(nn.Module):
@@ -122,4 +123,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv3d:
-    return nn.Conv3d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    """Three cells wide, without bias; its initial weights (He) hold the variance, as there is no normalisation."""
+    convolution = nn.Conv3d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    return convolution

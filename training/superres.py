@@ -36,6 +36,7 @@ __all__ = ["evaluate_superres", "read_config", "train_superres"]
 
 WARM_UP = 0.05  # of all steps
 LARGEST_GRADIENT = 1.0  # norm; steeper ones are shortened to it
+MOMENTA = (0.9, 0.95)  # Adam's; the usual 0.999 outlasts a short run
 AVERAGING = 0.99  # how much of the averaged weights stays at each step, once there are enough steps to average
 LEFT_OUT = 1  # coarse cells along a crop's faces whose surroundings were cut away: seen, not judged
 FREE_KEYS = ("store", "device")  # may differ when a run goes on
@@ -160,7 +161,7 @@ def _start(config: SuperresConfig, peak: float, device: torch.device) -> State:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = SuperResolver(Architecture(config.factor, config.width, config.depth, peak)).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=MOMENTA)
     return State(network, copy.deepcopy(network), optimiser)
 
 
