@@ -46,7 +46,7 @@ def test_it_learns_to_predict_molecules_it_never_saw(store: Path, trained: Path)
     evaluation = evaluate_superres(trained, store)
     assert len(evaluation.scores) == 5
     assert evaluation.guess_nmae > 0.1
-    assert evaluation.factor > 2
+    assert evaluation.factor > 3  # 5 measured; 240 steps on 16 samples
     assert all(score.model_nmae < score.guess_nmae for score in evaluation.scores)
 
 

@@ -1,0 +1,63 @@
+"""Each job runs without the libraries that it does not need: what must be absent cannot even be imported here.
+
+`make environments` proves the same in environments made from nothing; it needs a package registry.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.small_build import write_recipe
+
+CHEMISTRY = ("rdkit", "pyscf", "tblite", "xtb", "pebble")
+ORCHESTRATION = ("prefect", "dask", "distributed")
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys({absent!r}))  # None: an import raises ModuleNotFoundError
+from flows.cli import main
+sys.argv = ["rhoflow", *{arguments!r}]
+main()
+"""
+
+
+def rhoflow_without(absent: tuple[str, ...], *arguments: str | Path) -> str:
+    """Run the command in a process that has none of the `absent` packages."""
+    script = WITHOUT.format(absent=absent, arguments=[str(argument) for argument in arguments])
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=200, env=environment, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset made by batch jobs that have neither Prefect, nor Dask, nor torch."""
+    folder = tmp_path_factory.mktemp("parts")
+    recipe, store = write_recipe(folder), folder / "store.zarr"
+    recipe.write_text(recipe.read_text() + "[splits]\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n")
+    for arguments in (
+        ("plan", recipe, store),
+        ("run", store, "--parts", "1/2"),
+        ("run", store, "--parts", "2/2"),
+        ("seal", store),
+    ):
+        rhoflow_without(("torch", "plotly", "skimage", *ORCHESTRATION), *arguments)
+    return store
+
+
+def test_batch_jobs_need_no_torch_no_prefect_and_no_dask(store: Path) -> None:
+    assert "12 done" in rhoflow_without(("torch", *CHEMISTRY, *ORCHESTRATION), "status", store)
+
+
+def test_training_needs_no_chemistry_and_no_prefect(store: Path, tmp_path: Path) -> None:
+    config, run = tmp_path / "superres.toml", tmp_path / "run"
+    config.write_text("steps = 2\nwidth = 4\ndepth = 1\ncrop = 8\n")
+    absent = (*CHEMISTRY, "plotly", *ORCHESTRATION)
+    rhoflow_without(absent, "train", "superres", config, run, "--store", store)
+    assert "on 3 samples it never saw" in rhoflow_without(absent, "evaluate", run, store)
