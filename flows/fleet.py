@@ -21,7 +21,12 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 10,  # lost workers are no fault of a shard: native code is in children
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.worker-ttl": None,  # a long native call is no lost worker
+    # Watching itself every few milliseconds cost Dask several per cent of each core.
+    "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.limit": "10s",
 }
 
 
