@@ -2,8 +2,9 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench environments clean
 
+# About two minutes and 2.5 GB.
 install: .venv/installed
 
 .venv/installed: pyproject.toml
@@ -22,6 +23,13 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m tests.benchmarks
+
+# Three environments from nothing, each with only the extras its job names; needs a package registry.
+environments:
+	PYTHON=$(PYTHON) sh tests/clean_environments.sh
 
 clean:
 	rm -rf .venv demo

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.failures import Crashed, MoleculeFailed, OutOfMemory, TimedOut
+from storage.errors import RhoflowError
 
 T = TypeVar("T")
 
@@ -41,6 +42,11 @@ class Child:
 
     def __init__(self, memory_gib: float) -> None:
         os.environ.update(ONE_THREAD | KEEP_MEMORY)  # inherited: BLAS and malloc read it when the child starts
+        if multiprocessing.current_process().daemon:
+            raise RhoflowError(
+                "this Dask worker may not start child processes: start workers with "
+                "DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
+            )
         context = multiprocessing.get_context("spawn")
         limits = (int(memory_gib * GIB), os.getpid())
         self._memory_gib = memory_gib

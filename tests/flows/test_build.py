@@ -4,9 +4,14 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,3 +131,77 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         assert name in listed
     for name in ("build", "plan", "run", "seal", "status", "failures", "recipe", "report", "demo"):
         assert "Example" in rhoflow(home, name, "--help")
+
+
+@contextlib.contextmanager
+def running(command: list[str], home: Path, **extra: str) -> Iterator[None]:
+    """A server for as long as the block lasts."""
+    server = subprocess.Popen(
+        command,
+        env={**environment(home), **extra},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(address: str, question: dict[str, object] | None = None) -> Any:
+    """The JSON answer of a server, which may still be starting."""
+    content = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(address, content, {"Content-Type": "application/json"})
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return json.load(answer)
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(address)
+
+
+def test_a_running_prefect_server_sees_the_run_and_its_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    serve = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    with running(serve, tmp_path, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"):
+        ask(f"{api}/health")
+        monkeypatch.setenv("PREFECT_API_URL", api)
+        recipe = write_recipe(tmp_path / "a", EXTRA)
+        rhoflow(tmp_path, "build", recipe, tmp_path / "store.zarr", "--workers", 1)
+        runs = ask(f"{api}/flow_runs/filter", {})
+        assert [run["state"]["name"] for run in runs] == ["Completed"]
+        tasks = ask(f"{api}/task_runs/filter", {})
+        assert {task["name"].rsplit("-", 1)[0] for task in tasks} == {"read", "conform", "plan", "compute", "seal"}
+        artifacts = {artifact["key"]: artifact for artifact in ask(f"{api}/artifacts/filter", {})}
+        assert artifacts["densities"]["data"] == 100
+        assert [row["id"] for row in json.loads(artifacts["failures"]["data"])] == ["broken", "giant#0"]
+
+
+def test_a_build_uses_a_cluster_that_is_already_running(undisturbed: Path, home: Path, tmp_path: Path) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    dask = [sys.executable, "-m", "dask"]
+    recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
+    scheduler = [*dask, "scheduler", "--host", address, "--no-dashboard"]
+    worker = [*dask, "worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
+    with running(scheduler, home), running(worker, home, DASK_DISTRIBUTED__WORKER__DAEMON="False"):
+        rhoflow(home, "build", recipe, store, "--cluster", address)
+    assert identify(store) == identify(undisturbed)
+
+
+def test_a_cluster_that_does_not_answer_is_named(home: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    printed = rhoflow(home, "build", recipe, tmp_path / "store.zarr", "--cluster", address, code=1)
+    assert f"no Dask scheduler answers at {address}" in printed
