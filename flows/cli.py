@@ -49,14 +49,16 @@ def build(
 
     Example: `rhoflow build recipe.toml molecules.zarr --workers 8`
     """
+    from flows.engines import build_engines
     from flows.recipe import read_recipe, recipe_values
     from flows.status import read_status
     from storage.header import Header, begin_store
     from storage.seal import is_sealed
 
     values = read_recipe(recipe)  # a wrong recipe, or another store's, ends here, before any server or worker starts
+    build_engines(values)
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
-    if is_sealed(store):
+    if is_sealed(store) and not read_status(store).missing:
         from flows.conform import read_source
 
         read_source(store, values, limit)  # refuses where the source has changed since
@@ -79,6 +81,7 @@ def plan(recipe: RecipePath, store: StorePath, limit: Limit = None) -> None:
     Example: `rhoflow plan recipe.toml molecules.zarr`, then `rhoflow run` in as many jobs as you like.
     """
     from flows.conform import conform_part, read_source
+    from flows.engines import build_engines
     from flows.plan import plan_dataset
     from flows.progress import Meter
     from flows.recipe import read_recipe, recipe_values
@@ -86,6 +89,7 @@ def plan(recipe: RecipePath, store: StorePath, limit: Limit = None) -> None:
     from storage.header import Header, begin_store
 
     values = read_recipe(recipe)
+    build_engines(values)
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
     parts = read_source(store, values, limit)
     record = RunRecord(store, 1, BEGUN)
@@ -209,6 +213,8 @@ def report(
     page = page or source.parent / "report.html"
     if (source / HEADER).exists():
         write_report(source, None, page)
+    elif not source.is_dir():
+        raise RequestError(f"{source}: neither a rhoflow dataset nor a training run: check the path")
     else:
         from training.checkpoint import load_model
 
@@ -223,7 +229,7 @@ def superres(
     store: Annotated[Optional[Path], typer.Option(help="the dataset, instead of the config's")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
 ) -> None:
-    """Train a super-resolution model: the coarse guess in, the fine target out.
+    """Train a super-resolution model: the guess, on coarse cells and on fine ones, in; the fine target out.
 
     Example: `rhoflow train superres superres.toml run --store molecules.zarr`
     """

@@ -65,7 +65,7 @@ def build_dataset(
     values = read_recipe(recipe)
     store = store.absolute()
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
-    if is_sealed(store):
+    if is_sealed(store) and not read_status(store).missing:
         read_source(store, values, limit)  # refuses where the source has changed since
         get_run_logger().info("%s is sealed: nothing to compute", store)
         return read_status(store)

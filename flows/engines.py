@@ -1,9 +1,14 @@
 """From the recipe's words to the pipeline's values; each engine's library is imported when a recipe names it."""
 
-from flows.recipe import Density, DftDensity, GaussianDensity, Recipe, SadDensity
+import numpy as np
+
+from flows.recipe import Density, DftDensity, GaussianDensity, Recipe, RecipeError, SadDensity
 from pipeline.elements import NUMBERS
 from pipeline.engines.protocol import Engine
+from pipeline.failures import UnsupportedElement
 from pipeline.sample import Fields
+
+COMMON_ELEMENTS = (1, 6, 7, 8, 14)
 
 
 def build_engine(density: Density) -> Engine:
@@ -26,8 +31,27 @@ def build_engine(density: Density) -> Engine:
 
 
 def build_engines(recipe: Recipe) -> dict[str, Engine]:
-    """By density name."""
-    return {name: build_engine(density) for name, density in recipe.densities.items()}
+    """By density name. Raises RecipeError where an engine refuses its settings, or serves no element with them."""
+    engines = {}
+    for name, density in recipe.densities.items():
+        try:
+            engines[name] = build_engine(density)
+            _find_element(engines[name])
+        except ValueError as error:
+            raise RecipeError(f"[densities.{name}]: {error}") from error
+    return engines
+
+
+def _find_element(engine: Engine) -> int:
+    """A common element that the engine has parameters for. Raises ValueError where there is none."""
+    for number in COMMON_ELEMENTS:
+        try:
+            engine.basis(np.array([number]))
+        except UnsupportedElement as failure:
+            reason = failure
+        else:
+            return number
+    raise ValueError(f"it serves none of the common elements ({reason})")
 
 
 def choose_fields(recipe: Recipe) -> Fields:

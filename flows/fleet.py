@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed import CancelledError, Client, KilledWorker, LocalCluster, as_completed
 
 from flows.isolation import ONE_THREAD
 from storage.errors import RhoflowError
@@ -79,12 +79,13 @@ def run_everywhere(
     window = as_completed()
     names = {}
 
-    def submit_next() -> None:
+    def submit_next() -> bool:
         for key in waiting:
             future = client.submit(function, store, key, pure=False)
             names[future.key] = key
             window.add(future)
-            return
+            return True
+        return False
 
     for _ in range(IN_FLIGHT_PER_SLOT * max(1, count_slots(client))):
         submit_next()
@@ -94,8 +95,9 @@ def run_everywhere(
             result = future.result()
         except KilledWorker as error:
             raise FleetError(f"{function.__name__} {key}: its workers died again and again ({error})") from error
-        if future.cancelled():
-            raise FleetError("the Dask scheduler was lost: run the same command again to resume")
+        except CancelledError as error:
+            raise FleetError("the Dask scheduler was lost: run the same command again to resume") from error
         on_done(result)
         future.release()
-        submit_next()
+        while len(names) < IN_FLIGHT_PER_SLOT * max(1, count_slots(client)) and submit_next():
+            pass

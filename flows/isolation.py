@@ -1,14 +1,15 @@
 """A child process for native code: what crashes, hangs or eats memory there costs one call, by name."""
 
 import ctypes
-import functools
 import multiprocessing
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,7 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 # Memory once had is kept: Dask has its workers return it at once, which cost DFT 40 % of its time in page faults.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(GIB), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 CRASH_ATTEMPTS = 3  # a kill from outside looks the same: only three crashes, alone each time, are the molecule's own
+START_ATTEMPTS = 5
 TIME_ATTEMPTS = 2  # the second with twice the time
 PR_SET_PDEATHSIG = 1
 
@@ -47,27 +49,44 @@ class Child:
                 "this Dask worker may not start child processes: start workers with "
                 "DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
             )
-        context = multiprocessing.get_context("spawn")
-        limits = (int(memory_gib * GIB), os.getpid())
         self._memory_gib = memory_gib
-        self._pool = ProcessPool(max_workers=1, initializer=_limit_process, initargs=limits, context=context)
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPool:
+        context = multiprocessing.get_context("spawn")
+        limits = (int(self._memory_gib * GIB), os.getpid())
+        return ProcessPool(max_workers=1, initializer=_limit_process, initargs=limits, context=context)
+
+    def _schedule(self, function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
+        """A future. A process that was killed while it had nothing to do is replaced first."""
+        if not self._pool.active:
+            self.close()
+            self._pool = self._start()
+        return self._pool.schedule(function, arguments, timeout=seconds)
 
     def run(self, function: Callable[..., T], *arguments: Any, seconds: float) -> Report[T]:
         """Call `function` in the child. A MoleculeFailed is its end like any value; other exceptions are raised."""
-        spent, crashes, overruns = 0.0, 0, 0
+        spent, crashes, overruns, breaks = 0.0, 0, 0, 0
         while True:
             allowed = seconds * 2**overruns
             started = time.monotonic()
             try:
-                end, used = self._pool.schedule(_measure, (function, *arguments), timeout=allowed).result()
+                end, used = self._schedule(_measure, (function, *arguments), allowed).result()
                 return Report(end, spent + used, 1 + crashes + overruns)
             except TimeoutError:
                 overruns += 1
                 if overruns == TIME_ATTEMPTS:
                     failure: MoleculeFailed = TimedOut(
-                        f"not done within {allowed:g} s: raise limits.seconds_per_molecule and retry"
+                        f"not done within {allowed:g} s: raise limits.seconds_per_molecule"
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + overruns)
+            except BrokenProcessPool as error:
+                breaks += 1
+                if breaks == START_ATTEMPTS:
+                    raise RhoflowError(
+                        f"a child process ends before it can compute ({error}): check the memory of this machine, and "
+                        f"that limits.memory_gib ({self._memory_gib:g}) is not more than it allows (ulimit -d)"
+                    ) from error
             except ProcessExpired as error:
                 crashes += 1
                 if crashes == CRASH_ATTEMPTS:
@@ -84,10 +103,15 @@ class Child:
         self._pool.join()
 
 
-@functools.cache
+_children = threading.local()
+
+
 def shared_child(memory_gib: float) -> Child:
-    """The child of this process: starting one costs seconds of imports, so that it serves every call."""
-    return Child(memory_gib)
+    """The child of this thread: starting one costs seconds of imports, so that it serves every call."""
+    if getattr(_children, "memory_gib", None) != memory_gib:
+        _children.child, _children.memory_gib = Child(memory_gib), memory_gib
+    child: Child = _children.child
+    return child
 
 
 def _limit_process(memory: int, parent: int) -> None:
@@ -95,7 +119,9 @@ def _limit_process(memory: int, parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # the parent died before the line above
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
 def _measure(function: Callable[..., T], *arguments: Any) -> tuple[T | MoleculeFailed, float]:

@@ -10,8 +10,15 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from pipeline.elements import NUMBERS
 from storage.errors import RequestError
 
+# Columns that every dataset's tables have, and its arrays that are no columns: free for neither labels nor densities.
+TABLE_COLUMNS = (
+    "id", "row", "cells", "sample", "samples", "conformer", "charge", "unpaired", "smiles", "group", "split", "outcome",
+    "message", "duplicate_of",
+)  # fmt: skip
+ARRAYS = ("number", "position", "atom_offset", "origin", "spacing", "rotation", "x", "y", "z", "axis", "atom_types")
 NAME = r"^[a-z][a-z0-9_]*$"
 Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 
@@ -34,6 +41,13 @@ class Source(Table):
     unpaired: str | None = Field(None, description="column of the number of unpaired electrons, for tables")
     labels: tuple[str, ...] = Field((), description="columns or tags carried along as labels")
 
+    @model_validator(mode="after")
+    def _labels_keep_their_names(self) -> "Source":
+        for label in self.labels:
+            if label in TABLE_COLUMNS or "/" in label or not label:
+                raise ValueError(f"labels names {label!r}, which the dataset's own tables use: rename the column")
+        return self
+
 
 class Conformers(Table):
     """The geometries of a molecule."""
@@ -42,6 +56,12 @@ class Conformers(Table):
     count: PositiveInt = 1
     optimise: Literal["none", "mmff", "gfn2"] = "mmff"
     seed: int = Field(7, ge=0)
+
+    @model_validator(mode="after")
+    def _kept_or_made(self) -> "Conformers":
+        if self.keep and (self.count > 1 or self.optimise == "gfn2"):
+            raise ValueError("keep = true keeps the one geometry given: leave out count and optimise, or keep = false")
+        return self
 
 
 class GaussianDensity(Table):
@@ -95,6 +115,13 @@ class Channels(Table):
     gradient_magnitude: tuple[str, ...] = ()
     atom_types: bool = False
     atom_type_elements: tuple[str, ...] = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
+
+    @model_validator(mode="after")
+    def _elements_exist(self) -> "Channels":
+        for symbol in self.atom_type_elements:
+            if symbol not in NUMBERS:
+                raise ValueError(f"atom_type_elements names {symbol!r}, which is no element")
+        return self
 
 
 class Splits(Table):
@@ -150,6 +177,18 @@ class Recipe(Table):
             for name in names:
                 if name not in self.densities:
                     raise ValueError(f"{key} names {name!r}, but [densities] has {', '.join(self.densities)}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "Recipe":
+        gradients = [f"{name}_gradient" for name in self.channels.gradient_magnitude]
+        channels = [*self.channel_densities, *gradients, *(["atom_types"] if self.channels.atom_types else [])]
+        for name in self.densities:
+            if name in TABLE_COLUMNS or name in ARRAYS:
+                raise ValueError(f"[densities.{name}]: the store's own arrays use this name; choose another")
+        twice = sorted({name for name in channels if channels.count(name) > 1})
+        if twice:
+            raise ValueError(f"two channels would be called {twice[0]!r}: rename a density, or list it once")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from pipeline.engines.protocol import Engine
 from pipeline.failures import MoleculeFailed
 from pipeline.sample import Fields, compute_sample
 from storage.header import read_header
-from storage.layout import PLAN
+from storage.layout import HEADER, PLAN
 from storage.plan import Plan, PlannedSample, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
 from storage.schema import Conformer, ElectronicState, Grid, Sample
@@ -32,11 +32,11 @@ class Work:
 
 
 def read_work(store: Path) -> Work:
-    return _read_work(store, (store / PLAN).stat().st_mtime_ns)
+    return _read_work(store, (store / PLAN).stat().st_mtime_ns + (store / HEADER).stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=2)
-def _read_work(store: Path, planned_at: int) -> Work:  # noqa: ARG001  (another plan at the same path is other work)
+def _read_work(store: Path, changed_at: int) -> Work:  # noqa: ARG001  (another plan or limit is other work)
     recipe = Recipe.model_validate(read_header(store).recipe)
     return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe))
 

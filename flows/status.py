@@ -27,13 +27,12 @@ class Status:
     computing_seconds: float  # CPU seconds of the child processes
     wall_seconds: float  # of the runs that computed something
     workers: int  # of the last of these runs
+    worker_seconds: float  # wall seconds times workers, added up over these runs
 
     @property
     def overhead(self) -> float:
         """Wall time over computing time divided by workers, less one."""
-        if not self.computing_seconds:
-            return 0.0
-        return self.wall_seconds * self.workers / self.computing_seconds - 1
+        return self.worker_seconds / self.computing_seconds - 1 if self.computing_seconds else 0.0
 
 
 def read_status(store: Path) -> Status:
@@ -60,6 +59,7 @@ def read_status(store: Path) -> Status:
         computing_seconds=computing,
         wall_seconds=sum(run["wall_seconds"] for run in runs),
         workers=int(runs[-1]["workers"]) if runs else 0,
+        worker_seconds=sum(run["wall_seconds"] * run["workers"] for run in runs),
     )
 
 

@@ -12,6 +12,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 
+from pipeline.elements import SYMBOLS
 from pipeline.failures import EmbeddingFailed, InvalidInput, NotConverged, TimedOut
 from pipeline.molecule import (
     canonical_smiles,
@@ -80,6 +81,10 @@ def _keep(molecule: Molecule, graph: Chem.Mol | None) -> Conformer:
 def _describe(molecule: Molecule, graph: Chem.Mol | None, numbers: IntArray, positions: FloatArray) -> Conformer:
     """The first conformer: charge and unpaired electrons as the row says, else the graph, else the least possible."""
     charge = molecule.charge if molecule.charge is not None else 0 if graph is None else graph_charge(graph)
+    if graph is not None and graph_charge(graph) and charge != graph_charge(graph):
+        raise InvalidInput(
+            f"the row's charge is {charge}, its SMILES has {graph_charge(graph):+d}: correct one of them"
+        )
     electrons = int(numbers.sum()) - charge
     unpaired = molecule.unpaired
     if unpaired is None:
@@ -114,7 +119,26 @@ def _make(graph: Chem.Mol, template: Conformer, number: int, optimise: Optimiser
     from pipeline.engines.xtb import XtbEngine  # here, so that force-field geometries need no tblite
 
     tolerance = FORCE_TOLERANCE if optimise == "gfn2" else STAND_IN_TOLERANCE
-    return optimise_geometry(conformer, XtbEngine(method="gfn2").gradient, tolerance)
+    relaxed = optimise_geometry(conformer, XtbEngine(method="gfn2").gradient, tolerance)
+    _check_hydrogens(model, relaxed)
+    return relaxed
+
+
+def _check_hydrogens(model: Chem.Mol, relaxed: Conformer) -> None:
+    """Raises EmbeddingFailed where a hydrogen has left its heavy atom for another: it is another molecule then."""
+    heavy = np.flatnonzero(relaxed.numbers > 1)
+    for hydrogen in model.GetAtoms():
+        bonded = [neighbour.GetIdx() for neighbour in hydrogen.GetNeighbors()]
+        if hydrogen.GetAtomicNum() != 1 or len(bonded) != 1 or relaxed.numbers[bonded[0]] == 1:
+            continue
+        distances = np.linalg.norm(relaxed.positions[heavy] - relaxed.positions[hydrogen.GetIdx()], axis=1)
+        reached = int(heavy[np.argmin(distances)])
+        if reached != bonded[0]:
+            names = [f"{SYMBOLS[int(relaxed.numbers[atom])]}{atom + 1}" for atom in (bonded[0], reached)]
+            raise EmbeddingFailed(
+                f"GFN2 moved a hydrogen from {names[0]} to {names[1]}: in the gas phase this is another molecule; "
+                'write that one, or use optimise = "none", or give a geometry, with [conformers] keep = true'
+            )
 
 
 def _embed(graph: Chem.Mol, smiles: str, number: int, seed: int) -> Chem.Mol:

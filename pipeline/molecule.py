@@ -18,6 +18,8 @@ _BOND_STRETCH = (
     1.15  # atoms nearer than this many times the sum of their covalent radii are bonded; 1.3 bonds across cages
 )
 
+TRIPLETS = ("O=O", "S=S")  # canonical SMILES of closed-shell drawings whose ground state is a triplet
+
 
 def read_graph(smiles: str) -> Chem.Mol:
     """The graph of a SMILES (or CXSMILES), without atom maps; the atoms keep the order of the text.
@@ -52,10 +54,12 @@ def graph_charge(graph: Chem.Mol) -> int:
 
 
 def graph_unpaired(graph: Chem.Mol) -> int:
-    """Unpaired electrons: all radical electrons of the graph in parallel (a carbene is a triplet).
+    """Unpaired electrons: one for each atom with an odd number of radical electrons, two where Hund's rule says so.
 
-    A bare main-group atom or ion follows Hund's rule instead (C has two, N three). Where the radical electrons do not
-    fit the parity of the electron count, as with metals, whose valence no graph tells: as few as parity allows.
+    Two on one atom are a triplet in methylene, alkylcarbenes and nitrenes, a pair in SiH2, SnCl2, AlCl, and beside a
+    lone pair (CCl2, N-heterocyclic carbenes). Dioxygen and disulphur are triplets, drawn as double bonds. A bare
+    main-group atom or ion follows Hund's rule (C has two, N three). Where the radical electrons do not fit the parity
+    of the electron count, as with metals, whose spin no graph tells: as few as parity allows.
     """
     numbers = [atom.GetAtomicNum() for atom in graph.GetAtoms()]
     hydrogens = sum(atom.GetTotalNumHs() for atom in graph.GetAtoms())
@@ -63,7 +67,9 @@ def graph_unpaired(graph: Chem.Mol) -> int:
     if len(numbers) == 1 and hydrogens == 0:
         unpaired = _atom_unpaired(numbers[0], graph_charge(graph))
     else:
-        unpaired = sum(atom.GetNumRadicalElectrons() for atom in graph.GetAtoms())
+        unpaired = sum(_atom_share(atom) for atom in graph.GetAtoms())
+        if Chem.MolToSmiles(graph, isomericSmiles=False) in TRIPLETS:
+            unpaired = 2
     return unpaired if (electrons - unpaired) % 2 == 0 else electrons % 2
 
 
@@ -115,6 +121,14 @@ def _check_definite(graph: Chem.Mol, text: str) -> None:
         raise InvalidInput(f"{_shorten(text)!r} holds a dummy atom (*): put a real substituent in its place")
     if any(atom.HasQuery() for atom in graph.GetAtoms()) or any(bond.HasQuery() for bond in graph.GetBonds()):
         raise InvalidInput(f"{_shorten(text)!r} is a pattern that many molecules match: write one molecule")
+
+
+def _atom_share(atom: Chem.Atom) -> int:
+    """The unpaired electrons of one atom in a molecule."""
+    radical = int(atom.GetNumRadicalElectrons())
+    neighbours = [neighbour.GetAtomicNum() for neighbour in atom.GetNeighbors()]
+    parallel = atom.GetAtomicNum() in (6, 7, 8) and all(number in (1, 6) for number in neighbours)
+    return radical if parallel else radical % 2
 
 
 def _atom_unpaired(number: int, charge: int) -> int:

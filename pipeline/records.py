@@ -77,6 +77,8 @@ def read_frame(atoms: str, fields: Mapping[str, object]) -> tuple[IntArray, Floa
             raise ValueError(f"{line.strip()!r} is not an element and three coordinates")
         numbers.append(_read_element(cells[species]))
         positions.append([float(cell) for cell in cells[position : position + 3]])
+    if not np.isfinite(positions).all():
+        raise ValueError("a coordinate is not a finite number")
     return np.array(numbers, dtype=np.int64), np.array(positions, dtype=np.float64).reshape(-1, 3) * BOHR_PER_ANGSTROM
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -154,18 +155,17 @@ def _molecule(row: int, identity: str, record: _Record, columns: _Columns) -> Mo
 
 
 def read_label(value: Field) -> Label:
-    """A number where the value reads as one, NaN where it is empty or absent, else its text."""
+    """A finite number where the value reads as one, NaN where it is empty or absent, else its text."""
     if value is None:
         return float("nan")
-    if not isinstance(value, str):
-        return float(value)
-    text = value.strip()
+    text = str(value).strip()
     if not text:
         return float("nan")
     try:
-        return float(text) if "_" not in text else text
+        number = float(value if isinstance(value, bool) else text)
     except ValueError:
         return text
+    return text if "_" in text or math.isinf(number) else number
 
 
 def _whole(fields: Mapping[str, Field], name: str | None, otherwise: int | None) -> int | None:

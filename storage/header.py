@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import RequestError, StoreError
-from storage.layout import HEADER, SCHEMA_VERSION
+from storage.layout import HEADER, SCHEMA_VERSION, SOURCE_END
 from storage.objects import Json, read_record, write_record
 
-FREE_KEYS = ("limits", "source.path")  # may differ between runs: they change no stored byte
+FREE_KEYS = ("limits", "source.path")  # may differ between runs: what is computed from then on obeys the new ones
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,22 @@ class Header:
 def begin_store(store: Path, header: Header) -> None:
     """Write the header of a new store, or check that the existing one was begun with the same recipe.
 
+    Until the source has been read, another recipe simply takes the place of the first.
+
     Raises RequestError naming each key that differs, or what stands at `store` instead of a store.
     """
     if (store / HEADER).exists():
-        differences = list(_differences(read_header(store).recipe, header.recipe))
-        if differences:
+        begun_with = read_header(store).recipe
+        differences = list(_differences(begun_with, header.recipe))
+        if differences and (store / SOURCE_END).exists():
             raise RequestError(
                 f"{store} was begun with another recipe: "
                 + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)
                 + ". Restore the recipe, or build into a new store"
             )
-        return
-    if store.exists() and (not store.is_dir() or any(store.iterdir())):
+        if begun_with == header.recipe:
+            return
+    elif store.exists() and (not store.is_dir() or any(_foreign_files(store))):
         raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
     record: dict[str, Json] = {
         "schema_version": SCHEMA_VERSION,
@@ -40,6 +44,11 @@ def begin_store(store: Path, header: Header) -> None:
         "recipe_text": header.recipe_text,
     }
     write_record(store, HEADER, record)
+
+
+def _foreign_files(store: Path) -> Iterator[Path]:
+    """What is there besides the leftover of a header that was being written when its writer was killed."""
+    return (path for path in store.rglob("*") if path != store / "work" and path.suffix != ".partial")
 
 
 def read_header(store: Path) -> Header:

@@ -15,6 +15,7 @@ ATOM_CHUNK = 65536
 
 HEADER = "work/header.json"  # recipe, its digest, the channels: what the store was begun with
 PLAN = "work/plan.json"
+SEAL = "work/seal.json"  # written last of all: the dataset is complete
 SOURCE_END = "work/source/end.json"  # written when the last source part is
 BASIS = "basis"
 ROWS = "rows"

@@ -1,6 +1,5 @@
 """What became of every source row: parts, plan and receipts read together."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,11 +60,6 @@ def read_row_outcomes(store: Path, plan: Plan) -> Iterator[RowOutcome]:
             outcome, message = _summarise(ends)
             duplicate_of = plan.duplicates.get(row.conformers[0].id, "")
             yield RowOutcome(row.row, row.id, outcome, message, samples, duplicate_of, failures, row.labels)
-
-
-def count_outcomes(rows: Sequence[RowOutcome]) -> Counter[str]:
-    """Rows by outcome."""
-    return Counter(row.outcome for row in rows)
 
 
 def _summarise(ends: Sequence[Outcome]) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Which sample is computed where: every conformer's size class, shard and row, fixed before any density is computed."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import StoreError
+from storage.header import read_header
 from storage.layout import BASIS, PLAN, class_key, create_sharded, decode_text, open_group, write_table, write_text
 from storage.objects import read_record, write_record
 from storage.schema import Basis, Conformer, FloatArray, Grid, Shell
@@ -103,6 +105,7 @@ def write_plan(
         for density in densities if plan.keeps_wavefunctions else ():
             _create_wavefunctions(store, cells, plan.shard_samples, planned, density)
         group.attrs["cells"] = cells
+    os.sync()  # the plan vouches for them
     write_record(
         store,
         PLAN,
@@ -120,7 +123,8 @@ def is_planned(store: Path) -> bool:
 
 
 def read_plan(store: Path) -> Plan:
-    """Raises StoreError where planning has not finished."""
+    """Raises RequestError where there is no store, StoreError where planning has not finished."""
+    read_header(store)
     if not is_planned(store):
         raise StoreError(f"{store} has no plan yet: run `rhoflow plan RECIPE {store}` (or `rhoflow build`)")
     record: Any = read_record(store, PLAN)
@@ -257,6 +261,7 @@ def _create_wavefunctions(
     axes = (f"orbital_{density.name}", f"function_{density.name}")
     if f"orbitals_{density.name}" not in group:
         create_sharded(group, f"orbitals_{density.name}", shape, shard_samples, "float64", ("sample", *axes), about)
+    if f"occupations_{density.name}" not in group:
         about = {"long_name": f"occupations of density {density.name}, zero-padded", "units": "electrons"}
         create_sharded(
             group, f"occupations_{density.name}", shape[:2], shard_samples, "float64", ("sample", axes[0]), about

@@ -13,10 +13,11 @@ import zarr
 from numpy.typing import NDArray
 
 from storage.errors import RequestError, StoreError
-from storage.layout import ROWS, SCHEMA_VERSION, class_key, decode_text
+from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text
 from storage.plan import PlannedSample, read_basis, read_planned_samples
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
 
+EMPTY_TABLE = ["outcome", "row", "conformer", "cells", "sample", "split"]  # of a dataset in which nothing was planned
 NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing")
 
 
@@ -31,7 +32,7 @@ def open_dataset(path: str | Path) -> "Dataset":
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
     root = zarr.open_group(store, mode="r")
-    if "sealed" not in root.attrs:
+    if not (store / SEAL).exists():
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
@@ -97,7 +98,7 @@ class Dataset:
     def table(self) -> pd.DataFrame:
         """One row per ok sample, in row order, indexed by id: where it lies, what was measured, its labels."""
         frames = [self._class_frame(cells) for cells in self.size_classes]
-        table = pd.concat(frames) if frames else pd.DataFrame({"outcome": [], "row": []})
+        table = pd.concat(frames) if frames else pd.DataFrame(columns=EMPTY_TABLE)
         table = table[table["outcome"] == "ok"].drop(columns="outcome")
         return table.sort_values(["row", "conformer"], kind="stable")
 

@@ -1,6 +1,7 @@
 """Closes a dataset: checks that every receipt is there, then writes tables, statistics and metadata."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 
 from storage.errors import StoreError
 from storage.header import read_header
-from storage.layout import ROWS, SCHEMA_VERSION, class_key, consolidate, open_group, write_table, write_text
+from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, consolidate, open_group, write_table, write_text
+from storage.objects import write_record
 from storage.outcomes import RowOutcome, read_row_outcomes, read_sample_outcomes
 from storage.plan import Plan, PlannedSample, read_plan, read_planned_samples
-from storage.receipts import Outcome, has_receipt
+from storage.receipts import Outcome, has_receipt, read_receipt
 from storage.schema import Label
 
 UNITS = {
@@ -25,7 +27,7 @@ UNITS = {
 
 
 def is_sealed(store: Path) -> bool:
-    return (store / "zarr.json").exists() and "sealed" in open_group(store, "r").attrs
+    return (store / SEAL).exists()
 
 
 def seal(store: Path) -> None:
@@ -41,6 +43,20 @@ def seal(store: Path) -> None:
             f"{store} cannot be sealed: {len(missing)} shards have no receipt ({named}); "
             f"run `rhoflow run {store} --parts 1/1` or the build again"
         )
+    lost = [
+        key
+        for shard in plan.shards()
+        for key in read_receipt(store, shard.number).objects
+        if not (store / key).exists()
+    ]
+    if lost:
+        raise StoreError(
+            f"{store} cannot be sealed: {len(lost)} stored objects are gone though their receipts exist ({lost[0]} …); "
+            "delete the receipts of their shards in work/receipts and run the build again"
+        )
+    (store / SEAL).unlink(missing_ok=True)
+    for partial in store.rglob("*.partial"):
+        partial.unlink()  # left by killed writers; with every receipt written, nobody writes any more
     outcomes = read_sample_outcomes(store, plan)
     rows = list(read_row_outcomes(store, plan))
     samples = {cells: read_planned_samples(store, cells, 0, count) for cells, count in plan.samples.items()}
@@ -49,6 +65,8 @@ def seal(store: Path) -> None:
     _write_rows(store, rows)
     _write_root(store, plan, samples, outcomes, rows)
     consolidate(store)
+    os.sync()  # the seal vouches for all of it
+    write_record(store, SEAL, {"version": 1})
 
 
 def _write_class_table(
@@ -65,7 +83,7 @@ def _write_class_table(
         values = np.array([end.facts.get(fact, math.nan) for end in ends], dtype=np.float64)
         write_table(group, fact, values, ("sample",), {"units": UNITS.get(fact.rsplit("_", 1)[-1], "1")})
     labels = {row.row: row.labels for row in rows}
-    _write_labels(group, [labels[sample.row] for sample in planned], "sample")
+    _write_labels(group, [labels[sample.row] for sample in planned], "sample", find_text_labels(rows))
 
 
 def _write_rows(store: Path, rows: Sequence[RowOutcome]) -> None:
@@ -75,14 +93,19 @@ def _write_rows(store: Path, rows: Sequence[RowOutcome]) -> None:
     write_text(group, "message", [row.message for row in rows], "row")
     write_text(group, "duplicate_of", [row.duplicate_of for row in rows], "row")
     write_text(group, "samples", [" ".join(row.samples) for row in rows], "row")
-    _write_labels(group, [row.labels for row in rows], "row")
+    _write_labels(group, [row.labels for row in rows], "row", find_text_labels(rows))
 
 
-def _write_labels(group: Any, labels: Sequence[Mapping[str, Label | None]], dimension: str) -> None:
+def find_text_labels(rows: Sequence[RowOutcome]) -> set[str]:
+    """Labels that are text in at least one row are text everywhere."""
+    return {name for row in rows for name, value in row.labels.items() if isinstance(value, str)}
+
+
+def _write_labels(group: Any, labels: Sequence[Mapping[str, Label | None]], dimension: str, texts: set[str]) -> None:
     for name in sorted({name for row in labels for name in row}):
         values = [row.get(name) for row in labels]
-        if any(isinstance(value, str) for value in values):
-            write_text(group, f"label_{name}", ["" if value is None else str(value) for value in values], dimension)
+        if name in texts:
+            write_text(group, f"label_{name}", [_as_text(value) for value in values], dimension)
         else:
             numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
             write_table(group, f"label_{name}", numbers, (dimension,), {"long_name": name})
@@ -116,7 +139,6 @@ def _write_root(
             "rows": dict(sorted(Counter(row.outcome for row in rows).items())),
             "splits": dict(sorted(splits.items())),
             "statistics": _training_statistics(plan, samples, outcomes),
-            "sealed": 1,
         }
     )
 
@@ -142,3 +164,8 @@ def _training_statistics(
         spread = math.sqrt(max(0.0, square - mean**2))
         statistics[channel.name] = {"mean": mean, "standard_deviation": spread, "maximum": highest}
     return statistics
+
+
+def _as_text(value: Label | None) -> str:
+    """A label of a column that holds text in other rows; 7 there is "7", not "7.0"."""
+    return "" if value is None else f"{value:.17g}" if isinstance(value, float) else value

@@ -43,8 +43,8 @@ def _write_rows(
             place[...] = 0
             place[tuple(slice(length) for length in values.shape)] = values
     key = shard_object(shard.cells, name, array.ndim, shard.index)
+    (store / key).unlink(missing_ok=True)  # a killed attempt may have left one, torn: zarr would read and merge it
     if all(values is None for values in rows):
-        (store / key).unlink(missing_ok=True)  # an earlier, killed attempt may have left one
         return {}
     array[shard.first : shard.last] = block
     flush(store / key)

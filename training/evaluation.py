@@ -47,7 +47,7 @@ class Evaluation:
     @property
     def factor(self) -> float:
         """How many times smaller the model's mean error is than the guess's."""
-        return self.guess_nmae / self.model_nmae
+        return self.guess_nmae / max(self.model_nmae, 1e-12)
 
     def __str__(self) -> str:
         width = max(8, *(len(score.id) for score in self.scores))
@@ -59,8 +59,13 @@ class Evaluation:
         ]
         lines.append(f"{'mean':<{width}}  {100 * self.guess_nmae:8.2f} %  {100 * self.model_nmae:8.2f} %")
         samples = f"{len(self.scores)} sample" + ("s" if len(self.scores) > 1 else "")
-        lines.append(f"the model's error is {self.factor:.1f} times smaller, on {samples} it never saw")
+        lines.append(f"the model's error is {compare_errors(self.factor)}, on {samples} it never saw")
         return "\n".join(lines)
+
+
+def compare_errors(factor: float) -> str:
+    """A factor of improvement in words, also where there was none."""
+    return f"{factor:.1f} times smaller" if factor >= 1 else f"{1 / factor:.1f} times LARGER"
 
 
 def evaluate_superres(run: Path, store: Path) -> Evaluation:

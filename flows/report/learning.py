@@ -19,6 +19,8 @@ from storage.reader import Dataset
 
 NAMED_MOLECULES = 40  # more are drawn as points of a cloud
 
+LEAST_DRAWN = 1e-6  # per cent; a logarithmic axis has no place for 0
+
 
 @dataclass(frozen=True)
 class Run:
@@ -67,6 +69,8 @@ def learning(run: Run) -> str:
 
 def _results(evaluation: dict[str, Any]) -> list[str]:
     scores = evaluation["samples"]
+    from training.evaluation import compare_errors  # torch comes with it: only where there is a run
+
     guess, model, factor = (evaluation[key] for key in ("guess_nmae", "model_nmae", "factor"))
     rows = [
         ["mean NMAE", _percent(guess), _percent(model)],
@@ -78,7 +82,7 @@ def _results(evaluation: dict[str, Any]) -> list[str]:
     plot = dumbbell_figure(scores) if len(scores) <= NAMED_MOLECULES else cloud_figure(scores)
     return [
         f'<p class="result">On {counted(len(scores), "sample")} of the test split, which it never saw, the error of '
-        f"the model is <b>{factor:.1f} times</b> smaller than that of the guess: <b>{_percent(model)}</b> against "
+        f"the model is <b>{compare_errors(factor)}</b> than that of the guess: <b>{_percent(model)}</b> against "
         f"<b>{_percent(guess)}</b> of the electrons.</p>",
         figure(to_html(plot, "scores-figure")),
         table(["test split", "guess", "model"], rows, ["", "number", "number"], "compact"),
@@ -109,7 +113,7 @@ def history_figure(run: Run) -> go.Figure:
     ]
     curve = style(go.Figure(lines), 300)
     curve.update_xaxes(title_text="steps")
-    drawn = [value for line in lines for value in line.y if value == value]
+    drawn = [max(value, LEAST_DRAWN) for line in lines for value in line.y if value == value]
     ticks = logarithmic_ticks(min(drawn), max(drawn))
     return curve.update_yaxes(title_text="NMAE, %", type="log", tickformat="~g", tickvals=ticks)
 

@@ -1,5 +1,6 @@
 """Plots of a dataset: how its samples are distributed, and where its time went."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ HEIGHT = 260
 def electron_figure(errors: Mapping[str, FloatArray]) -> go.Figure:
     """By density: stored electrons less the molecule's, in a power of ten that makes the numbers readable."""
     figure = make_subplots(1, len(errors), subplot_titles=list(errors), horizontal_spacing=0.09)
-    for column, (values, colour) in enumerate(zip(errors.values(), SERIES, strict=False), start=1):
+    for column, (values, colour) in enumerate(zip(errors.values(), itertools.cycle(SERIES)), start=1):
         exponent = _exponent_of(values)
         counts, edges = np.histogram(values / 10.0**exponent, bins=_bins(values))
         figure.add_trace(_bars(counts, edges, colour, f"%{{x:.3~g}} × {power_of_ten(exponent)} e"), row=1, col=column)

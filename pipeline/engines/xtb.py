@@ -204,7 +204,10 @@ def check_electrons(method: Method, conformer: Conformer) -> None:
     places = sum(2 * degree + 1 for degree in degrees(method, conformer))
     case = f"{conformer.id} (charge {conformer.charge}, {unpaired} unpaired)"
     if electrons < 1:
-        raise InvalidInput(f"{case} would have {electrons} valence electrons in {NAMES[method]}; correct its charge")
+        raise InvalidInput(
+            f"{case} has {electrons} valence electrons, so {NAMES[method]} has no density of it; correct the charge, "
+            "or leave it out: a bare core is no valence density"
+        )
     if electrons > 2 * places:
         raise InvalidInput(f"{case} has {electrons} electrons for {places} orbitals; correct its charge")
     if not 0 <= unpaired <= min(electrons, 2 * places - electrons):

@@ -102,3 +102,11 @@ def test_memory_beyond_the_limit_is_named(child: Child) -> None:
 
 def test_the_seconds_are_those_computed_in_the_child(child: Child) -> None:
     assert child.run(spin, 0.3, seconds=30).seconds == pytest.approx(0.3, abs=0.1)
+
+
+def test_a_child_killed_while_idle_is_replaced(child: Child) -> None:
+    os.kill(child.run(os.getpid, seconds=30).end, signal.SIGKILL)  # type: ignore[arg-type]
+    assert child.run(square, 5, seconds=30).end == 25
+    os.kill(child.run(os.getpid, seconds=30).end, signal.SIGKILL)  # type: ignore[arg-type]
+    time.sleep(1)
+    assert child.run(square, 6, seconds=30).end == 36

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.engines import build_engines
 from flows.recipe import RecipeError, read_recipe, recipe_schema, recipe_values
 
 GOOD = """
@@ -53,6 +54,10 @@ def test_the_source_is_found_beside_the_recipe(recipe: Path) -> None:
         ),
         ('[channels]\ndensities = ["guess"]', r"channels\.densities names 'guess', but \[densities\] has target"),
         ('[densities.all]\nengine = "dft"\npseudopotential = "none"', r"\[densities\.all\] counts all electrons"),
+        ("[conformers]\nkeep = true\ncount = 3", r"conformers: keep = true keeps the one geometry given"),
+        ('[densities.charge]\nengine = "gfn2"', r"\[densities\.charge\]: the store's own arrays use this name"),
+        ('[channels]\natom_type_elements = ["Xx"]', r"channels: atom_type_elements names 'Xx', which is no element"),
+        ('[channels]\ndensities = ["target", "target"]', r"two channels would be called 'target'"),
         ("[nonsense]\nx = 1", r"nonsense = \{'x': 1\}: unknown key"),
     ],
 )
@@ -87,3 +92,23 @@ def test_the_schema_describes_every_table() -> None:
         "electrons", "source", "conformers", "densities", "grid", "channels", "splits", "limits", "store",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("density", "message"),
+    [
+        ('engine = "dft"\nfunctional = "PEBE"', r'\[densities\.wrong\]: PySCF knows no functional "PEBE"'),
+        ('engine = "dft"\nbasis = "gth-tzv2q"', r"\[densities\.wrong\]: it serves none of the common elements"),
+    ],
+)
+def test_settings_that_an_engine_refuses_are_named_before_any_work(recipe: Path, density: str, message: str) -> None:
+    recipe.write_text(f"{GOOD}[densities.wrong]\n{density}\n")
+    with pytest.raises(RecipeError, match=message):
+        build_engines(read_recipe(recipe))
+
+
+@pytest.mark.parametrize("label", ["split", "dG/kcal"])
+def test_labels_may_not_hide_the_tables_own_columns(recipe: Path, label: str) -> None:
+    recipe.write_text(GOOD.replace("[densities.target]", f'labels = ["{label}"]\n[densities.target]'))
+    with pytest.raises(RecipeError, match=f"labels names '{label}'"):
+        read_recipe(recipe)

@@ -120,8 +120,26 @@ def test_gfn2_leaves_no_force():
 
 
 def test_a_steep_descent_keeps_atoms_apart():
-    """In the gas phase the proton of this zwitterion moves: a free line search puts atoms on top of each other."""
+    """Where a proton is about to move, a free line search puts atoms on top of each other."""
     assert distances(embed("[NH3+]CC[O-]", optimise="gfn2")[0]).min() > 0.9
+
+
+def test_a_molecule_that_is_no_minimum_in_the_gas_phase_is_refused():
+    with pytest.raises(EmbeddingFailed, match=r"moved a hydrogen from N\d to O"):
+        embed("[NH3+]CC(=O)[O-]", optimise="gfn2")
+
+
+@pytest.mark.parametrize(
+    ("smiles", "unpaired"),
+    [("[CH2]", 2), ("[NH]", 2), ("O=O", 2), ("Cl[C]Cl", 0), ("[SiH2]", 0), ("Cl[Sn]Cl", 0), ("CN1C=CN(C)[C]1", 0)],
+)
+def test_two_electrons_on_one_atom_follow_the_ground_state(smiles, unpaired):
+    assert embed(smiles, optimise="none")[0].unpaired == unpaired
+
+
+def test_a_charge_that_contradicts_the_smiles_is_refused():
+    with pytest.raises(InvalidInput, match=r"charge is 0, its SMILES has -1"):
+        embed("CC(=O)[O-]", charge=0)
 
 
 def test_descent_finds_the_minimum_of_a_known_surface():

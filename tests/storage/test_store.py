@@ -1,6 +1,7 @@
 """Plan, write, seal, read: what goes in comes out, and nothing half-done passes for done."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,15 @@ import tensorstore
 import zarr
 
 from storage.errors import RequestError, StoreError
-from storage.header import Header, begin_store
+from storage.header import Header, begin_store, read_header
 from storage.identity import identify
+from storage.layout import SOURCE_END
+from storage.objects import write_record
 from storage.outcomes import read_row_outcomes
 from storage.plan import read_basis, read_plan, read_planned_samples
 from storage.reader import open_dataset
 from storage.receipts import read_receipt
-from storage.seal import seal
+from storage.seal import is_sealed, seal
 from tests.storage.small_store import BASIS, CELLS, NAMES, finish_shard, make_conformer, make_sample, plan_store
 
 Builder = Callable[[str], Path]
@@ -186,3 +189,63 @@ def test_a_flipped_byte_is_an_error_not_a_density(build_store: Builder) -> None:
     stored.write_bytes(content)
     with pytest.raises(ValueError, match="checksum"):
         open_dataset(store)["water#0"].channels["guess"]
+
+
+def test_a_kill_while_planning_leaves_a_store_that_plans_again(build_store: Builder, tmp_path: Path) -> None:
+    expected = build_store("undisturbed.zarr")
+    seal(expected)
+    store = tmp_path / "killed.zarr"
+    plan_store(store)
+    (store / "work/plan.json").unlink()  # written last
+    shutil.rmtree(store / f"cells_{CELLS}/occupations_guess")
+    plan = plan_store(store)
+    for shard in plan.shards():
+        finish_shard(store, plan, shard.number)
+    seal(store)
+    assert identify(store) == identify(expected)
+
+
+def test_a_kill_while_the_first_record_is_written_leaves_the_folder_usable(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    (store / "work").mkdir(parents=True)
+    (store / "work/.header.json.0123.partial").write_bytes(b"{")
+    plan_store(store)
+
+
+def test_a_kill_while_sealing_is_sealed_again(build_store: Builder) -> None:
+    store = build_store("a.zarr")
+    seal(store)
+    expected = identify(store)
+    (store / "work/seal.json").unlink()  # written last
+    (store / f"cells_{CELLS}/guess/c.0.0.0.0.0123.partial").write_bytes(b"half a shard")
+    assert not is_sealed(store)
+    seal(store)
+    assert identify(store) == expected
+
+
+def test_a_torn_object_of_a_killed_worker_is_written_anew(build_store: Builder) -> None:
+    store = build_store("a.zarr")
+    expected = read_receipt(store, 0).objects
+    torn = store / f"cells_{CELLS}/guess/c.0.0.0.0"
+    torn.write_bytes(torn.read_bytes()[:40])
+    finish_shard(store, read_plan(store), 0)
+    assert read_receipt(store, 0).objects == expected
+
+
+def test_an_object_that_is_gone_stops_sealing(build_store: Builder) -> None:
+    store = build_store("a.zarr")
+    (store / f"cells_{CELLS}/guess/c.1.0.0.0").unlink()
+    with pytest.raises(StoreError, match=r"1 stored objects are gone.*c\.1\.0\.0\.0"):
+        seal(store)
+
+
+def test_other_limits_are_taken_over_and_other_recipes_replace_one_that_read_nothing(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    begin_store(store, Header({"grid": {"h": 1}, "limits": {"s": 5}}, ""))
+    begin_store(store, Header({"grid": {"h": 2}, "limits": {"s": 5}}, ""))
+    assert read_header(store).recipe["grid"] == {"h": 2}
+    write_record(store, SOURCE_END, {"parts": 0, "rows": 0})
+    begin_store(store, Header({"grid": {"h": 2}, "limits": {"s": 500}}, ""))
+    assert read_header(store).recipe["limits"] == {"s": 500}
+    with pytest.raises(RequestError, match=r"grid\.h was 2, is 3"):
+        begin_store(store, Header({"grid": {"h": 3}, "limits": {"s": 500}}, ""))
