@@ -106,7 +106,7 @@ def test_a_run_shows_what_it_predicts_and_what_that_is_worth(store: Path, run: P
     assert '<option value="prediction">' in text
     assert '<option value="prediction − target">' in text
     evaluation = read_record(run, "evaluation.json")
-    assert f"<b>{evaluation['factor']:.1f} times</b>" in text
+    assert f"<b>{evaluation['factor']:.1f} times smaller</b>" in text
     table = open_dataset(store).table
     scores = text.split("scores-figure", 1)[1].split("history-figure", 1)[0]
     assert all(id in scores for id in table.index[table["split"] == "test"])
