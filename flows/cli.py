@@ -315,9 +315,7 @@ def print_status(store: Path, status: "Status") -> None:
 
 def main() -> None:
     """The console script: errors that are the user's to mend end in one message and an exit code."""
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # on shared cores, spinning threads make training 4 times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make training 4 times slower on shared cores
     try:
         app()
     except RhoflowError as error:

@@ -22,7 +22,6 @@ UNITS = {
     "hartree": "hartree",
     "ebohr": "e bohr",
     "electrons": "electrons",
-    "density": "electrons bohr-3",
 }
 
 
