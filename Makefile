@@ -25,7 +25,7 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 # Three environments from nothing, each with only the extras its job names; needs a package registry.
 environments:

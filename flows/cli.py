@@ -28,6 +28,10 @@ app.add_typer(train, name="train")
 StorePath = Annotated[Path, typer.Argument(help="the dataset's folder, by custom NAME.zarr")]
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a TOML file")]
 Workers = Annotated[int, typer.Option(min=1, help="processes on this machine")]
+ClusterAddress = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="address of a running Dask scheduler, e.g. tcp://10.0.0.5:8786, instead of --workers"),
+]
 Limit = Annotated[Optional[int], typer.Option(min=1, help="only the first N rows of the source")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 CPUS = len(os.sched_getaffinity(0))
@@ -38,10 +42,7 @@ def build(
     recipe: RecipePath,
     store: StorePath,
     workers: Workers = CPUS,
-    cluster: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="address of a running Dask scheduler, e.g. tcp://10.0.0.5:8786, instead of --workers"),
-    ] = None,
+    cluster: ClusterAddress = None,
     limit: Limit = None,
     strict: Annotated[bool, typer.Option(help="exit with 1 when a row failed")] = False,
 ) -> None:
@@ -72,6 +73,44 @@ def build(
     print_status(store, status)
     if strict and status.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def voxelize(
+    store: StorePath,
+    new: Annotated[Path, typer.Argument(help="the folder of the dataset on the other grid")],
+    spacing_angstrom: Annotated[Optional[float], typer.Option(help="width of a cell")] = None,  # noqa: UP045
+    margin_angstrom: Annotated[Optional[float], typer.Option(help="around the atoms, at least")] = None,  # noqa: UP045
+    box: Annotated[Optional[str], typer.Option(help="cube: one of the classes; tight: as needed")] = None,  # noqa: UP045
+    classes: Annotated[Optional[str], typer.Option(help="cells along an edge, e.g. 32,48,64")] = None,  # noqa: UP045
+    multiple: Annotated[Optional[int], typer.Option(help="of cells along each edge of a tight box")] = None,  # noqa: UP045
+    sampling: Annotated[Optional[str], typer.Option(help="cell: exact averages; point: values")] = None,  # noqa: UP045
+    orient: Annotated[Optional[bool], typer.Option(help="turn molecules to their principal axes")] = None,  # noqa: UP045
+    round_to: Annotated[Optional[float], typer.Option(help="electrons/bohr³; 0 keeps every bit")] = None,  # noqa: UP045
+    workers: Workers = CPUS,
+    cluster: ClusterAddress = None,
+) -> None:
+    """The same molecules on another grid, from the kept wavefunctions: no density is computed again.
+
+    What is not given stays as it is in STORE. Resumes: run the same command again after any interruption.
+
+    Example: `rhoflow voxelize molecules.zarr coarse.zarr --spacing-angstrom 0.4 --classes 24,32,48`
+    """
+    from flows.voxelize import begin_voxelization, finish_voxelization
+
+    grid: dict[str, object] = {
+        "spacing_angstrom": spacing_angstrom,
+        "margin_angstrom": margin_angstrom,
+        "box": box,
+        "classes": None if classes is None else read_numbers("--classes", classes),
+        "multiple": multiple,
+        "sampling": sampling,
+        "orient": orient,
+    }
+    changes: dict[str, dict[str, object]] = {"grid": grid, "store": {"round_to": round_to}}
+    given = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
+    begin_voxelization(store, new, given)
+    print_status(new, finish_voxelization(new, workers, cluster, BEGUN))
 
 
 @app.command()
@@ -198,6 +237,24 @@ def recipe(
 
 
 @app.command()
+def export(
+    store: StorePath,
+    id: Annotated[str, typer.Argument(help="of the sample, e.g. ethanol#0")],
+    file: Annotated[Path, typer.Argument(help="what is written; its ending says the format: .cube, .ccp4, .npz")],
+    channel: Annotated[list[str], typer.Option(help="which field; cube and npz files take several")],
+    format: Annotated[Optional[str], typer.Option(help="cube, ccp4 or npz, whatever the ending")] = None,  # noqa: UP045
+) -> None:
+    """One sample for other programs: cube (bohr, e/bohr³), CCP4/MRC (Å, e/Å³) or npz (units in the names).
+
+    Example: `rhoflow export molecules.zarr "ethanol#0" --channel target ethanol.cube`
+    """
+    from flows.export import export_sample
+
+    export_sample(store, id, channel, file, format)
+    print(file)
+
+
+@app.command()
 def report(
     source: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="a dataset, or the folder of a training run")],
     page: Annotated[Optional[Path], typer.Argument(metavar="FILE.html", help="report.html beside it")] = None,  # noqa: UP045
@@ -292,6 +349,14 @@ def read_parts(parts: str) -> tuple[int, int]:
     if not (slash and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
         raise RequestError(f"--parts {parts}: write i/N with 1 ≤ i ≤ N, for example 3/8")
     return int(first), int(second)
+
+
+def read_numbers(option: str, words: str) -> list[int]:
+    """("--classes", "32,48") → [32, 48]. Raises RequestError."""
+    numbers = words.split(",")
+    if not all(number.strip().isdigit() for number in numbers):
+        raise RequestError(f"{option} {words}: write numbers with commas between, for example 32,48,64")
+    return [int(number) for number in numbers]
 
 
 def print_status(store: Path, status: "Status") -> None:

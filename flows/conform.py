@@ -1,5 +1,6 @@
 """Source rows become parts, and parts of rows become parts of conformers."""
 
+import hashlib
 import itertools
 import platform
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from flows.isolation import shared_child
 from flows.recipe import Recipe
 from pipeline.conformers import conform
 from pipeline.failures import MoleculeFailed
+from pipeline.formats import list_volume_files
 from pipeline.sources import read_molecules
 from storage.errors import RequestError, StoreError
 from storage.header import read_header
@@ -24,7 +26,7 @@ def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
     Raises SourceError (bad file, bad ids) and RequestError where the store was begun with other rows.
     """
     path = recipe.source.path
-    begun_with: dict[str, str | int | None] = {"sha256": checksum(path), "limit": limit}
+    begun_with: dict[str, str | int | None] = {"sha256": _checksum_source(path), "limit": limit}
     if (store / SOURCE_END).exists():
         end = read_record(store, SOURCE_END)
         if {name: end[name] for name in begun_with} != begun_with:
@@ -33,6 +35,8 @@ def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
                 f"{store} was begun with other rows than {path} has now{limits}: "
                 "restore the file and the limit, or build into a new store"
             )
+        if end["path"] != str(path):  # it has moved
+            write_record(store, SOURCE_END, {**end, "path": str(path)})  # type: ignore[dict-item]
         return source_parts(store)
     parts = rows = 0
     for molecules in _batches(itertools.islice(_open_source(recipe), limit)):
@@ -40,8 +44,23 @@ def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
         parts, rows = parts + 1, rows + len(molecules)
     if not rows:
         raise RequestError(f"{path} holds no molecules: there is nothing to build")
-    write_record(store, SOURCE_END, {"parts": parts, "rows": rows, **begun_with})
+    write_record(store, SOURCE_END, {"parts": parts, "rows": rows, "path": str(path), **begun_with})
     return parts
+
+
+def _checksum_source(path: Path) -> str:
+    """sha256 of a file, or of the list of those in a folder with theirs."""
+    if not path.is_dir():
+        return checksum(path)
+    listed = "".join(f"{checksum(file)}  {file.name}\n" for file in list_volume_files(path))
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def read_stored_recipe(store: Path) -> Recipe:
+    """The recipe a store was begun with, its source where it was last read: there lie the densities from files."""
+    recipe = Recipe.model_validate(read_header(store).recipe)
+    source = recipe.source.model_copy(update={"path": Path(str(read_record(store, SOURCE_END)["path"]))})
+    return recipe.model_copy(update={"source": source})
 
 
 def source_parts(store: Path) -> int:
@@ -67,6 +86,12 @@ def conform_part(store: Path, part: int) -> float:
         seconds += spent
     write_conformer_part(store, part, rows, {"computing_seconds": seconds, "host": platform.node()})
     return seconds
+
+
+def report_part(store: Path, part: int) -> int:
+    """Conform one part, on a worker; returns its number."""
+    conform_part(store, part)
+    return part
 
 
 def _conform_row(molecule: Molecule, recipe: Recipe) -> tuple[ConformedRow, float]:

@@ -1,8 +1,6 @@
 """The build: a Prefect flow whose stages fan out over Dask workers. Receipts in the store make it resumable."""
 
 import time
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -11,44 +9,23 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.conform import conform_part, is_conformed, read_source
+from flows.compute import compute_missing
+from flows.conform import is_conformed, read_source, report_part
 from flows.fleet import count_slots, open_cluster, run_everywhere
 from flows.plan import plan_dataset
 from flows.progress import Meter
 from flows.recipe import Recipe, read_recipe, recipe_values
-from flows.shard import compute_shard
 from flows.status import RunRecord, Status, read_status
 from storage.header import Header, begin_store
 from storage.layout import SOURCE_END
 from storage.objects import read_record
 from storage.outcomes import read_row_outcomes
 from storage.parts import ROWS_PER_PART
-from storage.plan import Plan, estimate_costs, read_plan
-from storage.receipts import has_receipt
+from storage.plan import Plan, read_plan
 from storage.seal import is_sealed, seal
 
 SECONDS_BETWEEN_ARTIFACTS = 5
 SHOWN_FAILURES = 1000
-
-
-@dataclass(frozen=True)
-class ShardReport:
-    """What a worker sends back: small, the samples are in the store."""
-
-    samples: int
-    failed: int
-
-
-def report_shard(store: Path, number: int) -> ShardReport:
-    """Compute one shard, on a worker."""
-    outcomes = Counter(outcome.outcome for outcome in compute_shard(store, number).outcomes)
-    return ShardReport(outcomes.total(), outcomes.total() - outcomes["ok"])
-
-
-def report_part(store: Path, part: int) -> int:
-    """Conform one part, on a worker; returns its number."""
-    conform_part(store, part)
-    return part
 
 
 @flow(name="rhoflow-build", persist_result=False)
@@ -115,24 +92,8 @@ def plan_stage(store: Path) -> None:
 
 @task(name="compute", cache_policy=NO_CACHE, persist_result=False)
 def compute_stage(store: Path, record: RunRecord) -> None:
-    plan = read_plan(store)
-    costs = estimate_costs(store, plan)
-    shards = plan.shards()
-    missing = sorted(
-        (shard.number for shard in shards if not has_receipt(store, shard.number)), key=lambda number: -costs[number]
-    )
-    total = sum(plan.samples.values())
-    waiting = sum(shards[number].last - shards[number].first for number in missing)
-    with Meter("densities", total, total - waiting) as meter:
-        publish = ProgressArtifact("densities")
-
-        def count(report: ShardReport) -> None:
-            record.count(1)
-            meter.advance(report.samples, report.failed)
-            publish(meter.done / meter.total)
-
-        run_everywhere(Client.current(), report_shard, store, missing, count)
-    publish_failures(store, plan)
+    compute_missing(store, Client.current(), record, ProgressArtifact("densities"))
+    publish_failures(store, read_plan(store))
 
 
 @task(name="seal", cache_policy=NO_CACHE, persist_result=False)

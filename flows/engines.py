@@ -2,17 +2,19 @@
 
 import numpy as np
 
-from flows.recipe import Density, DftDensity, GaussianDensity, Recipe, RecipeError, SadDensity
+from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, Recipe, RecipeError, SadDensity
 from pipeline.elements import NUMBERS
-from pipeline.engines.protocol import Engine
+from pipeline.engines.periodic_box import PeriodicBox
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
 from pipeline.failures import UnsupportedElement
 from pipeline.sample import Fields
+from pipeline.units import BOHR_PER_ANGSTROM
 
 COMMON_ELEMENTS = (1, 6, 7, 8, 14)
 
 
-def build_engine(density: Density) -> Engine:
-    """The engine that one [densities.NAME] table asks for."""
+def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
+    """The engine that one [densities.NAME] table of the recipe asks for."""
     if isinstance(density, GaussianDensity):
         from pipeline.engines.gaussian import GaussianEngine
 
@@ -20,23 +22,39 @@ def build_engine(density: Density) -> Engine:
     if isinstance(density, SadDensity):
         from pipeline.engines.sad import SadEngine
 
-        return SadEngine(density.variant, density.basis, density.pseudopotential)
+        return SadEngine(density.variant, density.basis, density.pseudopotential, _periodic_box(density))
     if isinstance(density, DftDensity):
         from pipeline.engines.dft import DftEngine
+        from pipeline.engines.periodic import PeriodicDftEngine
 
+        if box := _periodic_box(density):
+            return PeriodicDftEngine(density.functional, density.basis, density.pseudopotential, box)
         return DftEngine(density.functional, density.basis, density.pseudopotential)
+    if isinstance(density, FileDensity):
+        from pipeline.engines.file import FileEngine
+
+        return FileEngine(recipe.source.path, density.key, recipe.grid.sampling)
     from pipeline.engines.xtb import XtbEngine
 
-    return XtbEngine(density.engine, density.library)
+    return XtbEngine(density.engine, density.library, electrons=recipe.electrons)
 
 
-def build_engines(recipe: Recipe) -> dict[str, Engine]:
+def _periodic_box(density: SadDensity | DftDensity) -> PeriodicBox | None:
+    """The rule of a periodic density's boxes; None where its molecules are isolated."""
+    vacuum, spacing, multiple = density.vacuum_angstrom, density.mesh_spacing_angstrom, density.mesh_multiple
+    if vacuum is None or spacing is None or multiple is None:
+        return None
+    return PeriodicBox(vacuum * BOHR_PER_ANGSTROM, spacing * BOHR_PER_ANGSTROM, multiple)
+
+
+def build_engines(recipe: Recipe) -> dict[str, DensityEngine]:
     """By density name. Raises RecipeError where an engine refuses its settings, or serves no element with them."""
     engines = {}
     for name, density in recipe.densities.items():
         try:
-            engines[name] = build_engine(density)
-            _find_element(engines[name])
+            engines[name] = engine = build_engine(density, recipe)
+            if not isinstance(engine, FieldEngine):
+                _find_element(engine)
         except ValueError as error:
             raise RecipeError(f"[densities.{name}]: {error}") from error
     return engines
@@ -62,5 +80,6 @@ def choose_fields(recipe: Recipe) -> Fields:
         densities=recipe.channel_densities,
         gradient_magnitude=channels.gradient_magnitude,
         atom_types=tuple(NUMBERS[symbol] for symbol in channels.atom_type_elements) if channels.atom_types else None,
+        shape=channels.shape,
         round_to=recipe.store.round_to,
     )

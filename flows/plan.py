@@ -1,21 +1,20 @@
 """Plans a dataset: a pure function of its conformers and its recipe."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from flows.conform import source_parts
+from flows.conform import read_stored_recipe, source_parts
 from flows.engines import build_engines
 from flows.recipe import Recipe
 from pipeline.elements import SYMBOLS
-from pipeline.engines.protocol import Engine
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
 from pipeline.failures import MoleculeFailed, UnsupportedElement
 from pipeline.units import BOHR_PER_ANGSTROM
-from pipeline.voxels import place_grid, principal_axes
-from storage.header import read_header
+from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
 from storage.parts import ConformedRow, read_conformer_part
 from storage.plan import (
     ChannelLayout,
@@ -47,9 +46,10 @@ def plan_dataset(store: Path) -> Plan:
     """Plan every conformer of the store and create its arrays; an existing plan is returned as it is."""
     if is_planned(store):
         return read_plan(store)
-    recipe = Recipe.model_validate(read_header(store).recipe)
+    recipe = read_stored_recipe(store)
     parts = source_parts(store)
     engines = build_engines(recipe)
+    solving = _with_orbitals(engines)
     rows = (row for part in range(parts) for row in read_conformer_part(store, part))
     draft = draft_plan(rows, recipe, engines)
     plan = Plan(
@@ -58,35 +58,43 @@ def plan_dataset(store: Path) -> Plan:
         shard_samples=recipe.store.shard_samples,
         samples={cells: len(planned) for cells, planned in sorted(draft.samples.items())},
         channels=_lay_out_channels(recipe),
-        densities=list(recipe.densities),
+        densities=list(solving),
         keeps_wavefunctions=recipe.store.wavefunctions,
         refusals=draft.refusals,
         duplicates=draft.duplicates,
     )
-    write_plan(store, plan, draft.samples, _lay_out_densities(draft.samples, engines))
+    write_plan(store, plan, draft.samples, _lay_out_densities(draft.samples, solving))
     return plan
 
 
-def draft_plan(rows: Iterable[ConformedRow], recipe: Recipe, engines: Mapping[str, Engine]) -> Draft:
+def draft_plan(rows: Iterable[ConformedRow], recipe: Recipe, engines: Mapping[str, DensityEngine]) -> Draft:
     """Every conformer gets a place, is a duplicate of an earlier one, or is refused by name."""
-    draft = Draft()
+    draft, solving = Draft(), _with_orbitals(engines)
+    fields = [engine for engine in engines.values() if isinstance(engine, FieldEngine)]
     computed: dict[bytes, str] = {}
     refused_elements: dict[int, str] = {}
     for row in rows:
         draft.rows += 1
         for conformer in row.conformers:
-            first = computed.setdefault(_geometry_digest(conformer), conformer.id)
+            # Two files may hold different densities of one geometry: no file is a duplicate.
+            digest = conformer.id.encode() if fields else _geometry_digest(conformer)
+            first = computed.setdefault(digest, conformer.id)
             if first != conformer.id:
                 draft.duplicates[conformer.id] = first
                 continue
             try:
-                _check_elements(conformer, engines, refused_elements)
-                planned = _place(conformer, row.row, recipe)
+                _check_elements(conformer, solving, refused_elements)
+                planned = _place(conformer, row.row, recipe, fields)
+                cells = choose_class(max(planned.grid.shape), recipe.grid.classes)
             except MoleculeFailed as failure:
                 draft.refusals.append(Refusal(conformer.id, failure.reason, str(failure)))
             else:
-                draft.samples.setdefault(planned.grid.shape[0], []).append(planned)
+                draft.samples.setdefault(cells, []).append(planned)
     return draft
+
+
+def _with_orbitals(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
+    return {name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
 
 
 def _geometry_digest(conformer: Conformer) -> bytes:
@@ -120,19 +128,20 @@ def _find_element_fault(number: int, engines: Mapping[str, Engine]) -> str:
     return ""
 
 
-def _place(conformer: Conformer, row: int, recipe: Recipe) -> PlannedSample:
+def _place(conformer: Conformer, row: int, recipe: Recipe, fields: Sequence[FieldEngine]) -> PlannedSample:
     box = recipe.grid
     rotation: FloatArray = np.eye(3)
     if box.orient:
         rotation = principal_axes(conformer.positions, conformer.numbers)
         turned = conformer.positions @ rotation.T
         conformer = Conformer(**{**vars(conformer), "positions": turned})
-    grid = place_grid(
-        conformer.positions,
-        box.spacing_angstrom * BOHR_PER_ANGSTROM,
-        box.margin_angstrom * BOHR_PER_ANGSTROM,
-        box.classes,
-    )
+    spacing, margin = box.spacing_angstrom * BOHR_PER_ANGSTROM, box.margin_angstrom * BOHR_PER_ANGSTROM
+    if box.box == "file":
+        grid = fields[0].grid(conformer)  # all of them read the molecule's one file
+    elif box.box == "tight":
+        grid = place_tight_grid(conformer.positions, spacing, margin, box.multiple)
+    else:
+        grid = place_grid(conformer.positions, spacing, margin, box.classes)
     split = assign_split(conformer.group, recipe.splits.model_dump())
     return PlannedSample(conformer, row, grid, split, rotation)
 
@@ -150,6 +159,8 @@ def _lay_out_channels(recipe: Recipe) -> list[ChannelLayout]:
     if recipe.channels.atom_types:
         types = (*recipe.channels.atom_type_elements, "other")
         channels.append(ChannelLayout("atom_types", "1", f"occupancy by atom type, {averaged}", types))
+    if recipe.channels.shape:
+        channels.append(ChannelLayout("shape", "1", f"occupancy of all atoms, {averaged}"))
     return channels
 
 

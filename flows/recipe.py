@@ -3,7 +3,7 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -18,7 +18,12 @@ TABLE_COLUMNS = (
     "id", "row", "cells", "sample", "samples", "conformer", "charge", "unpaired", "smiles", "group", "split", "outcome",
     "message", "duplicate_of",
 )  # fmt: skip
-ARRAYS = ("number", "position", "atom_offset", "origin", "spacing", "rotation", "x", "y", "z", "axis", "atom_types")
+ARRAYS = (
+    "number", "position", "atom_offset", "origin", "spacing", "grid_shape", "rotation", "x", "y", "z", "axis",
+    "atom_types", "shape",
+)  # fmt: skip
+# The periodic boxes of arXiv 2402.12335, from its data.
+PUBLISHED_BOX = {"vacuum_angstrom": 2.0, "mesh_spacing_angstrom": 0.0831215, "mesh_multiple": 2}
 NAME = r"^[a-z][a-z0-9_]*$"
 Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 
@@ -34,7 +39,9 @@ class Table(BaseModel):
 class Source(Table):
     """Where the molecules come from."""
 
-    path: Path = Field(description="csv, tsv, smi, sdf, xyz, extxyz or parquet; relative to the recipe")
+    path: Path = Field(
+        description="csv, tsv, smi, sdf, xyz, extxyz or parquet, or cube and npz files; relative to the recipe"
+    )
     smiles: str = Field("smiles", description="column of the SMILES, for tables")
     id: str | None = Field(None, description="column or tag of the ids; without one, row numbers")
     charge: str | None = Field(None, description="column of the charge, for tables")
@@ -69,7 +76,32 @@ class GaussianDensity(Table):
     exponent: PositiveFloat = Field(1.2, description="of the density of every atom, 1/bohr²")
 
 
-class SadDensity(Table):
+class BoundedDensity(Table):
+    """A density of an isolated molecule, or of one in a periodic box of a size that follows from its geometry."""
+
+    boundary: Literal["open", "periodic"] = "open"
+    vacuum_angstrom: PositiveFloat | None = Field(
+        None, description="periodic: at the least, between the outermost atoms and each face of the box; by default 2.0"
+    )
+    mesh_spacing_angstrom: PositiveFloat | None = Field(
+        None, description="periodic: between the points of the plane waves' mesh; by default 0.0831215, or 200 hartree"
+    )
+    mesh_multiple: PositiveInt | None = Field(
+        None, description="periodic: mesh points along each edge of the box are a multiple of this; by default 2"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_periodic_densities_have_boxes(cls, content: dict[str, Any]) -> dict[str, Any]:
+        given = {key: content[key] for key in PUBLISHED_BOX if content.get(key) is not None}
+        if content.get("boundary") == "periodic":
+            return content | PUBLISHED_BOX | given
+        for key in given:
+            raise ValueError(f'{key} describes a periodic box: leave it out, or give boundary = "periodic"')
+        return content
+
+
+class SadDensity(BoundedDensity):
     engine: Literal["sad"]
     variant: Literal["minao", "gth-szv"] = "minao"
     basis: str = "gth-tzv2p"
@@ -77,24 +109,38 @@ class SadDensity(Table):
 
 
 class XtbDensity(Table):
+    """Valence electrons, and with `electrons = "all"` frozen atomic cores too."""
+
     engine: Literal["gfn2", "gfn1"]
     library: Literal["tblite", "xtb-python"] = "tblite"
 
 
-class DftDensity(Table):
+class DftDensity(BoundedDensity):
     engine: Literal["dft"]
     functional: str = "PBE"
     basis: str = "gth-tzv2p"
     pseudopotential: str = Field("gth-pbe", description='"none": all-electron')
-    boundary: Literal["open"] = "open"
 
 
-Density: TypeAlias = Annotated[GaussianDensity | SadDensity | XtbDensity | DftDensity, Field(discriminator="engine")]
+class FileDensity(Table):
+    """The density that each molecule's own file holds, as it is there."""
+
+    engine: Literal["file"]
+    key: str | None = Field(None, description="which array of an npz, or field of a cube; the only density by default")
+
+
+Density: TypeAlias = Annotated[
+    GaussianDensity | SadDensity | XtbDensity | DftDensity | FileDensity, Field(discriminator="engine")
+]
 
 
 class Box(Table):
-    """The grid of a molecule: the smallest size class that holds it with its margin."""
+    """The grid of a molecule: a cube, or a box, that holds it with its margin."""
 
+    box: Literal["cube", "tight", "file"] = Field(
+        "cube", description="the smallest of the classes, as many cells as needed, or the grid of the molecule's file"
+    )
+    multiple: PositiveInt = Field(2, description="a tight box has multiples of this many cells along each edge")
     spacing_angstrom: PositiveFloat = 0.2
     margin_angstrom: float = Field(3.0, ge=0)
     sampling: Literal["cell", "point"] = "cell"
@@ -113,7 +159,8 @@ class Channels(Table):
 
     densities: tuple[str, ...] | None = Field(None, description="names of [densities.…]; all of them by default")
     gradient_magnitude: tuple[str, ...] = ()
-    atom_types: bool = False
+    atom_types: bool = Field(False, description="smooth occupancy of each of atom_type_elements, and of all others")
+    shape: bool = Field(False, description="smooth occupancy of all atoms together, between 0 and 1")
     atom_type_elements: tuple[str, ...] = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
 
     @model_validator(mode="after")
@@ -182,7 +229,7 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _names_are_free(self) -> "Recipe":
         gradients = [f"{name}_gradient" for name in self.channels.gradient_magnitude]
-        channels = [*self.channel_densities, *gradients, *(["atom_types"] if self.channels.atom_types else [])]
+        channels = [*self.channel_densities, *gradients]
         for name in self.densities:
             if name in TABLE_COLUMNS or name in ARRAYS:
                 raise ValueError(f"[densities.{name}]: the store's own arrays use this name; choose another")
@@ -194,12 +241,30 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _one_electron_convention(self) -> "Recipe":
         for name, density in self.densities.items():
+            if isinstance(density, XtbDensity | FileDensity):
+                continue  # xTB's cores are tabulated: it counts what the recipe says; a file counts what it may
             counts_all = getattr(density, "pseudopotential", "gth") == "none"
             if counts_all != (self.electrons == "all"):
                 raise ValueError(
                     f"[densities.{name}] counts {'all' if counts_all else 'valence'} electrons, "
                     f'but electrons = "{self.electrons}": a dataset never mixes the two'
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _files_are_taken_as_they_are(self) -> "Recipe":
+        given = [name for name, density in self.densities.items() if isinstance(density, FileDensity)]
+        if bool(given) != (self.grid.box == "file"):
+            raise ValueError(
+                f'grid.box = "{self.grid.box}" with engine = "file" in {len(given)} densities: '
+                'a density from a file keeps its own grid, box = "file", and only such a density has one'
+            )
+        if given and (not self.conformers.keep or self.grid.orient):
+            raise ValueError(
+                f"[densities.{given[0]}] comes with its geometry: set conformers.keep = true and grid.orient = false"
+            )
+        for name in {*given} & {*self.channels.gradient_magnitude}:
+            raise ValueError(f"channels.gradient_magnitude names {name!r}, which comes from a file, without orbitals")
         return self
 
     @property
@@ -215,9 +280,9 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}): check the path") from error
     recipe = parse_recipe(text, path)
     source = recipe.source.path if recipe.source.path.is_absolute() else path.parent / recipe.source.path
-    if not source.is_file():
+    if not source.exists():
         raise RecipeError(
-            f'{path}: source.path = "{recipe.source.path}": no such file (looked at {source.resolve()}): '
+            f'{path}: source.path = "{recipe.source.path}": no such file or folder (looked at {source.resolve()}): '
             "paths are relative to the recipe"
         )
     return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": source.resolve()})})
@@ -229,6 +294,11 @@ def parse_recipe(text: str, name: Path) -> Recipe:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name}: is no TOML: {error}") from error
+    return check_recipe(content, name)
+
+
+def check_recipe(content: Mapping[str, Any], name: Path) -> Recipe:
+    """A recipe from its keys and values. `name` is what errors call it."""
     try:
         return Recipe.model_validate(content)
     except pydantic.ValidationError as error:

@@ -7,17 +7,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
 from flows.isolation import Report, shared_child
+from flows.kept import KeptStates, open_kept_states
 from flows.recipe import Recipe
-from pipeline.engines.protocol import Engine
-from pipeline.failures import MoleculeFailed
-from pipeline.sample import Fields, compute_sample
+from pipeline.engines.protocol import DensityEngine
+from pipeline.failures import FailedBefore, MoleculeFailed
+from pipeline.sample import Fields, compute_sample, sample_states
 from storage.header import read_header
 from storage.layout import HEADER, PLAN
 from storage.plan import Plan, PlannedSample, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
-from storage.schema import Conformer, ElectronicState, Grid, Sample
+from storage.schema import ElectronicState, Sample
 from storage.writer import write_shard
 
 
@@ -27,8 +29,9 @@ class Work:
 
     recipe: Recipe
     plan: Plan
-    engines: dict[str, Engine]
+    engines: dict[str, DensityEngine]
     fields: Fields
+    kept: KeptStates | None  # the wavefunctions to use, where none is to be computed
 
 
 def read_work(store: Path) -> Work:
@@ -37,8 +40,11 @@ def read_work(store: Path) -> Work:
 
 @functools.lru_cache(maxsize=2)
 def _read_work(store: Path, changed_at: int) -> Work:  # noqa: ARG001  (another plan or limit is other work)
-    recipe = Recipe.model_validate(read_header(store).recipe)
-    return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe))
+    header = read_header(store)
+    recipe = read_stored_recipe(store)
+    origin = header.origin
+    kept = open_kept_states(Path(origin.store), origin.fingerprint) if origin else None
+    return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe), kept)
 
 
 def compute_shard(store: Path, number: int) -> Receipt:
@@ -72,12 +78,15 @@ def compute_shard(store: Path, number: int) -> Receipt:
 def _compute(sample: PlannedSample, work: Work) -> Report[Sample]:
     limits = work.recipe.limits
     child = shared_child(limits.memory_gib)
-    arguments = (sample.conformer, sample.grid, work.engines, work.fields)
-    return child.run(_compute_sample, *arguments, seconds=limits.seconds_per_molecule)
-
-
-def _compute_sample(conformer: Conformer, grid: Grid, engines: dict[str, Engine], fields: Fields) -> Sample:
-    return compute_sample(conformer, grid, engines, fields)
+    what = (sample.conformer, sample.grid)
+    how = (work.engines, work.fields)
+    if work.kept is None:
+        return child.run(compute_sample, *what, *how, seconds=limits.seconds_per_molecule)
+    try:
+        states = work.kept.read(sample)
+    except FailedBefore as failure:
+        return Report(failure, 0.0)
+    return child.run(sample_states, *what, states, *how, seconds=limits.seconds_per_molecule)
 
 
 def _outcome(id: str, report: Report[Sample]) -> Outcome:
@@ -91,6 +100,7 @@ def _outcome(id: str, report: Report[Sample]) -> Outcome:
 
 def _state_facts(name: str, state: ElectronicState) -> dict[str, float]:
     dipole = {f"{name}_dipole_{axis}_ebohr": value for axis, value in zip("xyz", state.dipole, strict=True)}
+    cell = {f"{name}_cell_{axis}_bohr": edge for axis, edge in zip("xyz", state.cell or (), strict=False)}
     return {
         f"{name}_energy_hartree": state.energy,
         f"{name}_homo_hartree": state.homo,
@@ -99,4 +109,5 @@ def _state_facts(name: str, state: ElectronicState) -> dict[str, float]:
         f"{name}_orbitals": float(len(state.occupations)),
         f"{name}_alpha_orbitals": float(state.alpha_orbitals),
         **dipole,
+        **cell,
     }

@@ -41,3 +41,11 @@ class Crashed(MoleculeFailed):
 
 class OutOfMemory(MoleculeFailed):
     reason = "out_of_memory"
+
+
+class FailedBefore(MoleculeFailed):
+    """The end it had in the store whose wavefunctions are used."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.collocation import count_electrons, integrate_density
-from pipeline.engines.protocol import Engine
+from pipeline.collocation import integrate_density
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
 from pipeline.failures import WrongElectronCount
-from pipeline.voxels import Sampling, atom_types, round_to_step, sample_density, sample_gradient_magnitude
-from storage.schema import Conformer, ElectronicState, FloatArray, Grid, Sample
+from pipeline.images import count_electrons, surround
+from pipeline.voxels import atom_types, molecular_shape, round_to_step, sample_density, sample_gradient_magnitude
+from storage.schema import Conformer, ElectronicState, FloatArray, Grid, Sample, Sampling
 
 STATE_TOLERANCE = 1e-6  # electrons: a state's own count against the molecule's
 VOXEL_TOLERANCE = 1e-4  # electrons: the voxels' sum against the analytic integral over the box
@@ -24,31 +25,51 @@ class Fields:
     densities: tuple[str, ...]
     gradient_magnitude: tuple[str, ...]  # names of densities
     atom_types: tuple[int, ...] | None  # atomic numbers with a channel of their own; None: no such channel
+    shape: bool
     round_to: float  # electrons/bohr³
 
 
-def compute_sample(conformer: Conformer, grid: Grid, engines: Mapping[str, Engine], fields: Fields) -> Sample:
-    """Solve every density and put its channels on the grid.
+def compute_sample(conformer: Conformer, grid: Grid, engines: Mapping[str, DensityEngine], fields: Fields) -> Sample:
+    """Solve every density that has orbitals, and put the channels of all on the grid.
 
     Raises a MoleculeFailed when an engine refuses or fails, or when the electrons do not add up.
     """
-    states: dict[str, ElectronicState] = {}
+    states = {name: engine.solve(conformer) for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
+    return sample_states(conformer, grid, states, engines, fields)
+
+
+def sample_states(
+    conformer: Conformer,
+    grid: Grid,
+    states: Mapping[str, ElectronicState],
+    engines: Mapping[str, DensityEngine],
+    fields: Fields,
+) -> Sample:
+    """The channels, from the densities that are solved already. Raises WrongElectronCount."""
     channels = {}
     checks: dict[str, float] = {}
     for name, engine in engines.items():
-        states[name] = engine.solve(conformer)
-        missing = count_missing_electrons(name, states[name], conformer, engine)
-        checks[f"{name}_missing_electrons"] = missing
+        if not isinstance(engine, FieldEngine):
+            checks[f"{name}_missing_electrons"] = count_missing_electrons(name, states[name], conformer, engine)
     for name in fields.densities:
-        values = sample_density(states[name], grid, fields.sampling)
-        channels[name] = round_to_step(values, fields.round_to)
-        checks.update(check_voxels(name, states[name], grid, fields.sampling, values, channels[name]))
+        engine = engines[name]
+        if isinstance(engine, FieldEngine):
+            values = engine.sample(conformer, grid)
+            channels[name] = round_to_step(values, fields.round_to)
+            checks.update(sum_voxels(name, grid, values, channels[name]))
+        else:
+            values = sample_density(states[name], grid, fields.sampling)
+            channels[name] = round_to_step(values, fields.round_to)
+            checks.update(check_voxels(name, states[name], grid, fields.sampling, values, channels[name]))
     for name in fields.gradient_magnitude:
         values = sample_gradient_magnitude(states[name], grid, fields.sampling)
         channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
         channels["atom_types"] = round_to_step(values, fields.round_to)
+    if fields.shape:
+        values = molecular_shape(conformer.numbers, conformer.positions, grid, fields.sampling)
+        channels["shape"] = round_to_step(values, fields.round_to)
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)
@@ -78,9 +99,9 @@ def check_voxels(
 
     Raises WrongElectronCount where cell averages miss the integral by more than 1e-4; point sums are only recorded.
     """
-    summed = float(values.sum()) * grid.cell_volume
-    stored = float(rounded.sum(dtype=np.float64)) * grid.cell_volume
-    analytic = integrate_density(state, (grid.edges(0), grid.edges(1), grid.edges(2)))
+    sums = sum_voxels(name, grid, values, rounded)
+    summed = sums[f"{name}_summed_electrons"]
+    analytic = integrate_density(surround(state, grid), (grid.edges(0), grid.edges(1), grid.edges(2)))
     if sampling == "cell" and not abs(summed - analytic) <= VOXEL_TOLERANCE:
         raise WrongElectronCount(
             f"the voxels of density {name!r} hold {summed:.6f} electrons, its integral over the box is {analytic:.6f}: "
@@ -89,8 +110,15 @@ def check_voxels(
     return {
         f"{name}_electrons": state.electrons,
         f"{name}_box_electrons": analytic,
-        f"{name}_summed_electrons": summed,
-        f"{name}_voxel_electrons": stored,
+        **sums,
+    }
+
+
+def sum_voxels(name: str, grid: Grid, values: FloatArray, rounded: NDArray[np.float32]) -> dict[str, float]:
+    """Electrons in one density's voxels, before rounding and after: recorded, not judged."""
+    return {
+        f"{name}_summed_electrons": float(values.sum()) * grid.cell_volume,
+        f"{name}_voxel_electrons": float(rounded.sum(dtype=np.float64)) * grid.cell_volume,
     }
 
 

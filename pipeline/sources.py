@@ -13,6 +13,7 @@ from typing import BinaryIO, NoReturn, cast
 
 import numpy as np
 
+from pipeline.formats import VOLUME_ENDINGS, FormatError, is_volume_file, list_volume_files, name_volume, read_scene
 from pipeline.molecule import UNREADABLE
 from pipeline.records import read_comment, read_electrons, read_frame, read_mol_block, read_whole, split_sdf_record
 from storage.errors import RequestError
@@ -82,6 +83,8 @@ def read_molecules(
       `charge`, `uhf` (or `unpaired`), `multiplicity` and `spin` are understood unasked; `spin` is 2S or 2S + 1,
       whichever the parity of the electron count allows. `Properties` says where species and positions stand. A
       periodic frame (`pbc` with a T, or a `Lattice` without `pbc`) is not read: it is no isolated molecule.
+    * cube (also with .gz), npz, or a folder of them: each file is one molecule with its geometry; its id is the file's
+      name without ending. There are no columns.
 
     Without `id`, smi names and sdf titles are the ids if every row has one, all differ and none holds `#` or `/`; else,
     and in every other format, ids are row numbers from 0. A label is a float where it reads as a number, NaN where it
@@ -91,6 +94,8 @@ def read_molecules(
     """
     source = Path(path)
     columns = _Columns(smiles, id, tuple(labels), charge, unpaired)
+    if source.is_dir() or is_volume_file(source):
+        return _read_volumes(source, columns)
     ending = _ending(source)
     if not source.is_file():
         raise SourceError(f"{source}: there is no such file: correct [source] path")
@@ -251,7 +256,8 @@ def _ending(source: Path) -> str:
     is_packed = suffixes[-1:] == [".gz"]
     ending = "".join(suffixes[-2:-1] if is_packed else suffixes[-1:])
     if ending not in FORMATS or (is_packed and ending == ".parquet"):
-        raise SourceError(f"{source}: the ending is none of {', '.join(FORMATS)} (text formats also with .gz)")
+        endings = ", ".join((*FORMATS, ".cube", ".npz"))
+        raise SourceError(f"{source}: the ending is none of {endings} (text formats also with .gz)")
     return ending
 
 
@@ -399,3 +405,31 @@ def _interpret_frame(frame: _Record, smiles: str) -> _Record:
         return replace(frame, smiles=f"{UNREADABLE}the frame at {frame.place}: {error}")
     graph = _text(frame.fields.get(smiles)) or None
     return replace(frame, smiles=graph, numbers=numbers, positions=positions, charge=charge, unpaired=unpaired)
+
+
+# Volumes
+
+
+def _read_volumes(source: Path, columns: _Columns) -> Iterator[Molecule]:
+    if columns.asked:
+        raise SourceError(f"{source}: cube and npz files have no {columns.asked[0]!r}: leave it out of [source]")
+    files = list_volume_files(source)
+    if not files or not files[0].is_file():
+        raise SourceError(f"{source}: there is no file in {', '.join(VOLUME_ENDINGS)}: correct [source] path")
+    named: dict[str, Path] = {}
+    for file in files:
+        name = name_volume(file)
+        if fault := _fault_of_id(name):
+            raise SourceError(f"{file}: the id, its name without ending, {fault}: rename the file")
+        if name in named:
+            raise SourceError(f"{named[name]} and {file}: two files have the id {name!r}: rename one")
+        named[name] = file
+    return (_read_volume(row, name, file) for row, (name, file) in enumerate(named.items()))
+
+
+def _read_volume(row: int, name: str, file: Path) -> Molecule:
+    try:
+        scene = read_scene(file)
+    except FormatError as error:
+        return Molecule(row, name, smiles=f"{UNREADABLE}{error}")
+    return Molecule(row, name, None, scene.numbers, scene.positions, scene.charge)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,15 @@ from scipy import special
 from pipeline import collocation
 from pipeline.elements import NUMBERS, SYMBOLS
 from pipeline.failures import TooLarge, UnsupportedElement
+from pipeline.images import surround
 from pipeline.units import BOHR_PER_ANGSTROM
-from storage.schema import ElectronicState, FloatArray, Grid, IntArray
-
-Sampling: TypeAlias = Literal["cell", "point"]
+from storage.schema import ElectronicState, FloatArray, Grid, IntArray, Sampling
 
 # Densities are then right to 4e-8 electrons/bohr³, a twentieth of a stored step.
 EPSILON = 1e-9
+
+# Places within a cell, in widths from its centre, and their weights.
+GAUSS_LEGENDRE = (np.array([-1.0, 0.0, 1.0]) * math.sqrt(3 / 20), np.array([5.0, 8.0, 5.0]) / 18)
 
 # Van der Waals radii in ångström: S. Alvarez, Dalton Trans. 42, 8617 (2013), table 1, which has no others.
 _RADII = {
@@ -38,13 +39,35 @@ VAN_DER_WAALS = {NUMBERS[symbol]: radius for symbol, radius in _RADII.items()}
 
 def place_grid(positions: FloatArray, spacing: float, margin: float, classes: Sequence[int]) -> Grid:
     """The smallest cube of `classes` (cells a side) that holds the atoms plus `margin` all round, centred on them."""
-    low, high = positions.min(axis=0), positions.max(axis=0)
-    needed = math.ceil((float(np.max(high - low)) + 2 * margin) / spacing - 1e-9)
-    size = min((cells for cells in classes if cells >= needed), default=None)
+    extent = float(np.max(np.ptp(positions, axis=0))) + 2 * margin
+    size = choose_class(_count_cells(extent, spacing), classes)
+    return _centre_grid(positions, spacing, (size, size, size))
+
+
+def place_tight_grid(positions: FloatArray, spacing: float, margin: float, multiple: int) -> Grid:
+    """The smallest box, with a multiple of so many cells along each edge, that holds the atoms and their margin."""
+    extents = np.ptp(positions, axis=0) + 2 * margin
+    nx, ny, nz = (math.ceil(_count_cells(extent, spacing) / multiple) * multiple for extent in extents.tolist())
+    return _centre_grid(positions, spacing, (nx, ny, nz))
+
+
+def choose_class(cells: int, classes: Sequence[int]) -> int:
+    """The smallest size class that holds so many cells a side. Raises TooLarge where none does."""
+    size = min((size for size in classes if size >= cells), default=None)
     if size is None:
-        raise TooLarge(f"needs {needed} cells of {spacing:.4g} bohr a side; the largest grid class has {max(classes)}")
-    x, y, z = ((low + high) / 2 - spacing * (size - 1) / 2).tolist()
-    return Grid((size, size, size), (spacing, spacing, spacing), (x, y, z))
+        raise TooLarge(f"needs {cells} cells a side; the largest grid class has {max(classes)}")
+    return size
+
+
+def _count_cells(extent: float, spacing: float) -> int:
+    return math.ceil(extent / spacing - 1e-9)
+
+
+def _centre_grid(positions: FloatArray, spacing: float, shape: tuple[int, int, int]) -> Grid:
+    """A grid of that shape with the middle of the atoms' extent at its centre."""
+    middle = (positions.min(axis=0) + positions.max(axis=0)) / 2
+    x, y, z = (middle - spacing * (np.array(shape) - 1) / 2).tolist()
+    return Grid(shape, (spacing, spacing, spacing), (x, y, z))
 
 
 def principal_axes(positions: FloatArray, numbers: IntArray) -> FloatArray:
@@ -93,17 +116,19 @@ def _farthest(offsets: FloatArray, space: FloatArray, taken: Sequence[FloatArray
 
 def sample_density(state: ElectronicState, grid: Grid, sampling: Sampling) -> FloatArray:
     """Density in every cell, or at every cell's centre, shape `grid.shape`, electrons per bohr³."""
+    around = surround(state, grid)
     if sampling == "cell":
-        return collocation.density_in_cells(state, _edges(grid), EPSILON)
-    return collocation.density_at_points(state, _centres(grid), EPSILON)
+        return collocation.density_in_cells(around, _edges(grid), EPSILON)
+    return collocation.density_at_points(around, _centres(grid), EPSILON)
 
 
 def sample_gradient_magnitude(state: ElectronicState, grid: Grid, sampling: Sampling) -> FloatArray:
     """Length of the cell's mean gradient, or of the gradient at its centre, shape `grid.shape`, electrons per bohr⁴."""
+    around = surround(state, grid)
     if sampling == "cell":
-        gradient = collocation.gradient_in_cells(state, _edges(grid), EPSILON)
+        gradient = collocation.gradient_in_cells(around, _edges(grid), EPSILON)
     else:
-        gradient = collocation.gradient_at_points(state, _centres(grid), EPSILON)
+        gradient = collocation.gradient_at_points(around, _centres(grid), EPSILON)
     return np.asarray(np.sqrt(np.sum(gradient**2, axis=0)))
 
 
@@ -114,10 +139,7 @@ def atom_types(
 
     The last channel holds the atoms of every other element.
     """
-    if unknown := sorted(set(numbers.tolist()) - set(VAN_DER_WAALS)):
-        names = ", ".join(SYMBOLS[number] for number in unknown)
-        raise UnsupportedElement(f"no van der Waals radius for {names} (Alvarez 2013): leave out the atom types")
-    exponents = 2 / (np.array([VAN_DER_WAALS[number] for number in numbers.tolist()]) * BOHR_PER_ANGSTROM) ** 2
+    exponents = _occupancy_exponents(numbers)
     x, y, z = (_gaussians(exponents, positions[:, axis], grid, axis, sampling) for axis in range(3))
     channels = np.zeros((len(elements) + 1, *grid.shape))
     for channel in range(len(elements) + 1):
@@ -127,6 +149,35 @@ def atom_types(
     return channels
 
 
+def molecular_shape(numbers: IntArray, positions: FloatArray, grid: Grid, sampling: Sampling) -> FloatArray:
+    """Occupancy of all atoms together, 1 − Π_A (1 − exp(−2|r − R_A|²/r_A²)), between 0 and 1, shape `grid.shape`.
+
+    The smooth union of the van der Waals spheres (as in Grant & Pickup, J. Phys. Chem. 99, 3503 (1995)). Averages over
+    cells are three-point Gauss–Legendre sums along each axis: right to 1e-7 at 0.2 Å, to 1e-4 at 0.6 Å.
+    """
+    exponents = _occupancy_exponents(numbers)[:, None]
+    offsets, weights = (np.zeros(1), np.ones(1)) if sampling == "point" else GAUSS_LEGENDRE
+    empty = np.ones([cells * len(offsets) for cells in grid.shape])
+    tables = []
+    for axis in range(3):
+        points = np.add.outer(grid.centres(axis), offsets * grid.spacing[axis]).ravel()
+        tables.append(np.exp(-exponents * (points - positions[:, axis, None]) ** 2))
+    for x, y, z in zip(*tables, strict=True):
+        empty *= 1 - x[:, None, None] * (y[:, None] * z)
+    nx, ny, nz = grid.shape
+    split = empty.reshape(nx, len(weights), ny, len(weights), nz, len(weights))
+    return np.asarray(1 - np.einsum("iajbkc,a,b,c->ijk", split, weights, weights, weights, optimize=True))
+
+
+def _occupancy_exponents(numbers: IntArray) -> FloatArray:
+    """2/r_A² of every atom, 1/bohr². Raises UnsupportedElement where a radius is not known."""
+    if unknown := sorted(set(numbers.tolist()) - set(VAN_DER_WAALS)):
+        names = ", ".join(SYMBOLS[number] for number in unknown)
+        raise UnsupportedElement(f"no van der Waals radius for {names} (Alvarez 2013): leave out atom types and shape")
+    radii = np.array([VAN_DER_WAALS[number] for number in numbers.tolist()]) * BOHR_PER_ANGSTROM
+    return np.asarray(2 / radii**2)
+
+
 def _gaussians(exponents: FloatArray, centres: FloatArray, grid: Grid, axis: int, sampling: Sampling) -> FloatArray:
     """exp(−a(x − X)²) averaged over the cells of one axis, or at their centres; shape (gaussians, n)."""
     root = np.sqrt(exponents)[:, None]
@@ -134,13 +185,6 @@ def _gaussians(exponents: FloatArray, centres: FloatArray, grid: Grid, axis: int
         return np.exp(-((root * (grid.centres(axis) - centres[:, None])) ** 2))
     steps = np.diff(special.erf(root * (grid.edges(axis) - centres[:, None])), axis=1)
     return np.asarray(math.sqrt(math.pi) / (2 * root * grid.spacing[axis]) * steps)
-
-
-def coarsen(values: FloatArray, factor: int) -> FloatArray:
-    """Exact mean of factor³ cells over the last three axes, which the factor must divide."""
-    *rest, nx, ny, nz = values.shape
-    split = values.reshape(*rest, nx // factor, factor, ny // factor, factor, nz // factor, factor)
-    return np.asarray(split.mean(axis=(-5, -3, -1)))
 
 
 def round_to_step(values: FloatArray, round_to: float) -> NDArray[np.float32]:

@@ -13,9 +13,18 @@ FREE_KEYS = ("limits", "source.path")  # may differ between runs: what is comput
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The sealed store whose wavefunctions a store is voxelized from."""
+
+    store: str
+    fingerprint: str  # what it holds; where it lies may change
+
+
+@dataclass(frozen=True)
 class Header:
     recipe: Mapping[str, Any]  # every key, defaults filled in
     recipe_text: str  # as its author wrote it
+    origin: Origin | None = None
 
 
 def begin_store(store: Path, header: Header) -> None:
@@ -25,8 +34,13 @@ def begin_store(store: Path, header: Header) -> None:
 
     Raises RequestError naming each key that differs, or what stands at `store` instead of a store.
     """
+    origin = header.origin
     if (store / HEADER).exists():
-        begun_with = read_header(store).recipe
+        begun = read_header(store)
+        begun_with, origin = begun.recipe, origin or begun.origin
+        if header.origin and (begun.origin is None or begun.origin.fingerprint != header.origin.fingerprint):
+            begun_from = f"voxelized from {begun.origin.store}, as it was then" if begun.origin else "built"
+            raise RequestError(f"{store} was {begun_from}, not from {header.origin.store}: name a new store")
         differences = list(_differences(begun_with, header.recipe))
         if differences and (store / SOURCE_END).exists():
             raise RequestError(
@@ -34,7 +48,7 @@ def begin_store(store: Path, header: Header) -> None:
                 + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)
                 + ". Restore the recipe, or build into a new store"
             )
-        if begun_with == header.recipe:
+        if begun_with == header.recipe and begun.origin == origin:
             return
     elif store.exists() and (not store.is_dir() or any(_foreign_files(store))):
         raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
@@ -42,6 +56,7 @@ def begin_store(store: Path, header: Header) -> None:
         "schema_version": SCHEMA_VERSION,
         "recipe": header.recipe,
         "recipe_text": header.recipe_text,
+        "origin": vars(origin) if origin else None,
     }
     write_record(store, HEADER, record)
 
@@ -61,7 +76,8 @@ def read_header(store: Path) -> Header:
             f"{store} has schema version {record['schema_version']}, this rhoflow reads {SCHEMA_VERSION}: "
             "use the rhoflow that made it, or build it again"
         )
-    return Header(record["recipe"], record["recipe_text"])
+    origin = Origin(**record["origin"]) if record["origin"] else None
+    return Header(record["recipe"], record["recipe_text"], origin)
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -17,7 +17,18 @@ def identify(store: Path) -> dict[str, str]:
         if path.is_file() and not path.relative_to(store).as_posix().startswith("work/")
     }
     for shard in read_plan(store).shards():
-        receipt = read_receipt(store, shard.number)
-        content = [[vars(outcome) for outcome in receipt.outcomes], receipt.objects]
-        objects[f"receipt {shard.number}"] = hashlib.sha256(json.dumps(content, default=dict).encode()).hexdigest()
+        objects[f"receipt {shard.number}"] = _digest_receipt(store, shard.number).hex()
     return objects
+
+
+def fingerprint(store: Path) -> str:
+    """sha256 of what the receipts of a finished store say, which holds the checksums of its shards."""
+    receipts = (_digest_receipt(store, shard.number) for shard in read_plan(store).shards())
+    return hashlib.sha256(b"".join(receipts)).hexdigest()
+
+
+def _digest_receipt(store: Path, shard: int) -> bytes:
+    """sha256 of a receipt without its circumstances."""
+    receipt = read_receipt(store, shard)
+    content = [[vars(outcome) for outcome in receipt.outcomes], receipt.objects]
+    return hashlib.sha256(json.dumps(content, default=dict).encode()).digest()

@@ -1,5 +1,6 @@
 """Source rows and their conformers, in parts of a fixed number of rows: each part one object, written whole."""
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from storage.layout import conformers_key, source_key
-from storage.objects import Json, read_record, write_record
+from storage.layout import SOURCE_END, conformers_key, source_key
+from storage.objects import Json, read_record, write_object, write_record
 from storage.schema import Conformer, FloatArray, IntArray, Label, Molecule
 
 ROWS_PER_PART = 64
@@ -53,6 +54,15 @@ def read_conformer_part(store: Path, part: int) -> list[ConformedRow]:
         ConformedRow(**{**record, "conformers": tuple(_conformer(entry) for entry in record["conformers"])})
         for record in records
     ]
+
+
+def copy_parts(store: Path, new: Path, parts: int) -> None:
+    """The source rows and conformers of one store become those of another, at no computing time; their end, last."""
+    for part in range(parts):
+        write_object(new, source_key(part), (store / source_key(part)).read_bytes())
+        conformed = read_conformer_part(store, part)
+        write_conformer_part(new, part, conformed, {"computing_seconds": 0.0, "host": platform.node()})
+    write_object(new, SOURCE_END, (store / SOURCE_END).read_bytes())
 
 
 def read_circumstances(store: Path, key: str) -> dict[str, Any]:

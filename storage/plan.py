@@ -152,6 +152,7 @@ def read_planned_samples(store: Path, cells: int, first: int, last: int) -> list
     texts = {name: decode_text(group[name][first:last]) for name in ("id", "smiles", "group", "split")}
     rows, charges, unpaired = (group[name][first:last] for name in ("row", "charge", "unpaired"))
     origins, spacings, rotations = (group[name][first:last] for name in ("origin", "spacing", "rotation"))
+    shapes = group["grid_shape"][first:last].tolist()
     planned = []
     for k in range(last - first):
         atoms = slice(offsets[k] - offsets[0], offsets[k + 1] - offsets[0])
@@ -164,7 +165,8 @@ def read_planned_samples(store: Path, cells: int, first: int, last: int) -> list
             smiles=texts["smiles"][k],
             group=texts["group"][k],
         )
-        grid = Grid((cells,) * 3, _triple(spacings[k]), _triple(origins[k]))
+        nx, ny, nz = shapes[k]
+        grid = Grid((nx, ny, nz), _triple(spacings[k]), _triple(origins[k]))
         planned.append(PlannedSample(conformer, int(rows[k]), grid, texts["split"][k], rotations[k]))
     return planned
 
@@ -228,13 +230,27 @@ def _write_sample_table(store: Path, cells: int, planned: Sequence[PlannedSample
     write_table(
         group, "spacing", np.array([sample.grid.spacing for sample in planned]), ("sample", "axis"), {"units": "bohr"}
     )
+    shapes = np.array([sample.grid.shape for sample in planned], dtype=np.int64)
+    held = {"long_name": "cells of the sample along each axis; the rest of its array is padding"}
+    write_table(group, "grid_shape", shapes, ("sample", "axis"), {**held})
     turned = {"long_name": "stored position = rotation @ source position"}
     rotations = np.array([sample.rotation for sample in planned], dtype=np.float64)
     write_table(group, "rotation", rotations, ("sample", "axis", "source_axis"), {**turned})
     for axis, name in enumerate("xyz"):
-        offsets_along = planned[0].grid.spacing[axis] * np.arange(cells)
+        _write_coordinate(group, name, cells, {sample.grid.spacing[axis] for sample in planned})
+
+
+def _write_coordinate(group: Any, name: str, cells: int, spacings: set[float]) -> None:
+    """Offsets along one axis, the same for every sample; where their spacings differ, the number of the cell."""
+    if len(spacings) == 1:
         along = {"units": "bohr", "long_name": f"{name} of the cell centre from the sample's origin"}
-        write_table(group, name, offsets_along, (name,), {**along})
+        write_table(group, name, spacings.pop() * np.arange(cells), (name,), {**along})
+    else:
+        numbered = {
+            "units": "1",
+            "long_name": f"number of the cell along {name}; spacings differ from sample to sample",
+        }
+        write_table(group, name, np.arange(cells, dtype=np.float64), (name,), {**numbered})
 
 
 def _create_channels(store: Path, cells: int, plan: Plan) -> None:

@@ -1,6 +1,6 @@
 """Opens a sealed dataset: samples as NumPy arrays, tables as pandas, everything as xarray."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from storage.errors import RequestError, StoreError
 from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text
+from storage.levels import coarsen
 from storage.plan import PlannedSample, read_basis, read_planned_samples
-from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
+from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray, Sampling
 
 EMPTY_TABLE = ["outcome", "row", "conformer", "cells", "sample", "split"]  # of a dataset in which nothing was planned
-NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing")
+NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing", "grid_shape")
 
 
 def open_dataset(path: str | Path) -> "Dataset":
@@ -49,6 +50,8 @@ class StoredSample:
     planned: PlannedSample
     channels: Mapping[str, NDArray[np.float32]]  # (nx, ny, nz), or (types, nx, ny, nz)
     states: Mapping[str, ElectronicState]  # by density, where the store keeps wavefunctions
+    sampling: Sampling
+    lengths: Sequence[str]  # channels that hold lengths of vectors
 
     @property
     def id(self) -> str:
@@ -76,6 +79,18 @@ class StoredSample:
     def charge(self) -> int:
         return self.planned.conformer.charge
 
+    def coarsen(self, channel: str, factor: int) -> tuple[NDArray[np.float32], Grid]:
+        """A channel on cells `factor` times as wide (or every factor-th point), and the grid they make.
+
+        Raises RequestError where the cells do not divide, and for lengths of gradients, which have no mean of meaning.
+        """
+        if channel in self.lengths:
+            raise RequestError(
+                f"channel {channel!r} holds lengths of vectors, whose mean is not the length on coarser cells: "
+                "make them from the wavefunctions with `rhoflow voxelize --spacing-angstrom`"
+            )
+        return coarsen(self.channels[channel], self.grid, factor, self.sampling)
+
 
 class Dataset:
     """A sealed store. Not safe to use while another process builds into it."""
@@ -83,6 +98,7 @@ class Dataset:
     def __init__(self, store: Path, root: zarr.Group) -> None:
         self.store = store
         self._root: Any = root
+        self._bases: dict[str, Basis] = {}
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -127,7 +143,11 @@ class Dataset:
         cells, index = int(place["cells"]), int(place["sample"])
         planned = read_planned_samples(self.store, cells, index, index + 1)[0]
         group = self._root[class_key(cells)]
-        return StoredSample(planned, _Channels(group, index, self.channels), _States(self, group, index, planned))
+        channels = _Channels(group, index, self.channels, planned.grid)
+        recipe = self.attributes["recipe"]
+        lengths = [f"{density}_gradient" for density in recipe["channels"]["gradient_magnitude"]]
+        states = _States(self, group, index, planned)
+        return StoredSample(planned, channels, states, recipe["grid"]["sampling"], lengths)
 
     @property
     def channels(self) -> list[str]:
@@ -157,7 +177,9 @@ class Dataset:
         return xr.DataTree.from_dict(nodes)
 
     def basis(self, density: str) -> Basis:
-        return read_basis(self.store, density)
+        if density not in self._bases:
+            self._bases[density] = read_basis(self.store, density)
+        return self._bases[density]
 
     def _class_frame(self, cells: int) -> pd.DataFrame:
         columns = self._columns(self._root[class_key(cells)])
@@ -183,13 +205,14 @@ class Dataset:
 class _Channels(Mapping[str, NDArray[np.float32]]):
     """A sample's channels, each read when it is asked for."""
 
-    def __init__(self, group: Any, index: int, names: list[str]) -> None:
-        self._group, self._index, self._names = group, index, names
+    def __init__(self, group: Any, index: int, names: list[str], grid: Grid) -> None:
+        self._group, self._index, self._names, self._shape = group, index, names, grid.shape
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         if name not in self._names:
             raise KeyError(f"no channel {name!r}: there are {', '.join(self._names)}")
-        values: NDArray[np.float32] = self._group[name][self._index]
+        box = tuple(slice(cells) for cells in self._shape)
+        values: NDArray[np.float32] = self._group[name][(self._index, ..., *box)]
         return values
 
     def __iter__(self) -> Iterator[str]:
@@ -210,24 +233,33 @@ class _States(Mapping[str, ElectronicState]):
             raise KeyError(f"no kept wavefunctions of density {density!r}: there are {', '.join(self) or 'none'}")
         conformer, basis = self._planned.conformer, self._dataset.basis(density)
         facts: Any = self._dataset.table.loc[conformer.id]
-        orbitals, functions = int(facts[f"{density}_orbitals"]), basis.size(conformer.numbers)
-        axes = ("x", "y", "z")
-        return ElectronicState(
-            numbers=conformer.numbers,
-            positions=conformer.positions,
-            basis=basis,
-            orbitals=self._group[f"orbitals_{density}"][self._index, :orbitals, :functions],
-            occupations=self._group[f"occupations_{density}"][self._index, :orbitals],
-            alpha_orbitals=int(facts[f"{density}_alpha_orbitals"]),
-            energy=float(facts[f"{density}_energy_hartree"]),
-            dipole=tuple(float(facts[f"{density}_dipole_{axis}_ebohr"]) for axis in axes),  # type: ignore[arg-type]
-            homo=float(facts[f"{density}_homo_hartree"]),
-            lumo=float(facts[f"{density}_lumo_hartree"]),
-            spin_square=float(facts[f"{density}_spin_square"]),
-        )
+        return restore_state(self._group, self._index, conformer, basis, density, facts)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._dataset.densities if self._dataset.attributes["wavefunctions"] else [])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+def restore_state(
+    group: Any, index: int, conformer: Conformer, basis: Basis, density: str, facts: Mapping[str, float]
+) -> ElectronicState:
+    """A kept wavefunction, from its row of the size class's group and what its receipt says of it."""
+    orbitals, functions = int(facts[f"{density}_orbitals"]), basis.size(conformer.numbers)
+    x, y, z = (float(facts[f"{density}_dipole_{axis}_ebohr"]) for axis in "xyz")
+    edges = [float(facts[f"{density}_cell_{axis}_bohr"]) for axis in "xyz" if f"{density}_cell_{axis}_bohr" in facts]
+    return ElectronicState(
+        numbers=conformer.numbers,
+        positions=conformer.positions,
+        basis=basis,
+        orbitals=group[f"orbitals_{density}"][index, :orbitals, :functions],
+        occupations=group[f"occupations_{density}"][index, :orbitals],
+        alpha_orbitals=int(facts[f"{density}_alpha_orbitals"]),
+        energy=float(facts[f"{density}_energy_hartree"]),
+        dipole=(x, y, z),
+        cell=(edges[0], edges[1], edges[2]) if edges else None,
+        homo=float(facts[f"{density}_homo_hartree"]),
+        lumo=float(facts[f"{density}_lumo_hartree"]),
+        spin_square=float(facts[f"{density}_spin_square"]),
+    )

@@ -5,6 +5,7 @@ Lengths are bohr, energies hartree, densities electrons/bohr³, dipoles e·bohr.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Label = float | str
+Sampling: TypeAlias = Literal["cell", "point"]  # exact averages over cells, or values at their centres
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,10 @@ class Basis:
 
 @dataclass(frozen=True)
 class ElectronicState:
-    """Orbitals and what was measured on them; density = Σ_i occupations[i]·(Σ_μ orbitals[i, μ]·χ_μ)²."""
+    """Orbitals and what was measured on them; density = Σ_i occupations[i]·(Σ_μ orbitals[i, μ]·χ_μ)².
+
+    In a periodic box every χ_μ is the sum of a function and of its images in all boxes (Bloch orbitals at Γ).
+    """
 
     numbers: IntArray  # (atoms,)
     positions: FloatArray  # (atoms, 3), bohr
@@ -114,6 +119,7 @@ class ElectronicState:
     homo: float = float("nan")  # hartree
     lumo: float = float("nan")  # hartree
     spin_square: float = float("nan")  # ⟨S²⟩ of an unrestricted state
+    cell: tuple[float, float, float] | None = None  # edges (bohr) of a periodic box, or None: an isolated molecule
     program: str = ""  # name and version of the code that made it, e.g. "tblite 0.8.0"
 
     @property

@@ -22,6 +22,7 @@ UNITS = {
     "hartree": "hartree",
     "ebohr": "e bohr",
     "electrons": "electrons",
+    "bohr": "bohr",
 }
 
 
@@ -147,8 +148,8 @@ def _training_statistics(
 ) -> dict[str, dict[str, float]]:
     """Mean, standard deviation and maximum over every voxel of the training split, by channel."""
     training = [
-        (cells**3, outcomes[sample.conformer.id].facts)
-        for cells, planned in sorted(samples.items())
+        (math.prod(sample.grid.shape), outcomes[sample.conformer.id].facts)
+        for _, planned in sorted(samples.items())
         for sample in planned
         if sample.split == "train" and outcomes[sample.conformer.id].outcome == "ok"
     ]

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from flows.recipe import DftDensity, GaussianDensity, Recipe, SadDensity
+from flows.recipe import DftDensity, FileDensity, GaussianDensity, Recipe, SadDensity
 from flows.report.html import facts, paragraph
 from flows.report.tally import Tally
 
@@ -45,4 +45,6 @@ def _describe_density(recipe: Recipe, name: str) -> str:
         return f"superposed atoms, {density.variant}"
     if isinstance(density, GaussianDensity):
         return f"a Gaussian on every atom, exponent {density.exponent:g}/bohr²"
+    if isinstance(density, FileDensity):
+        return "from its file"
     return f"{density.engine.upper()}-xTB by {density.library}"

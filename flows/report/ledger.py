@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 
+from flows.recipe import FileDensity
 from flows.report.house import to_html
 from flows.report.html import figure, paragraph, section, table
 from flows.report.numbers import counted, signed_scientific
@@ -31,7 +32,8 @@ def ledger(tally: Tally) -> Iterator[str]:
 
 
 def _electrons(tally: Tally) -> str:
-    stored = [name for name in tally.recipe.densities if name in tally.recipe.channel_densities]
+    solved = [name for name, density in tally.recipe.densities.items() if not isinstance(density, FileDensity)]
+    stored = [name for name in solved if name in tally.recipe.channel_densities]
     if not stored:
         return ""
     rows = [

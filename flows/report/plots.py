@@ -36,7 +36,7 @@ def size_figure(tally: Tally) -> go.Figure:
     width = max(1, -(-int(np.ptp(atoms) + 1) // (2 * MOST_BINS)))
     counts, edges = np.histogram(atoms, bins=np.arange(atoms.min(), atoms.max() + width + 1, width) - 0.5)
     figure.add_trace(_bars(counts, edges, NAVY, "%{x:.0f} atoms"), row=1, col=1)
-    cells = [sample.planned.grid.shape[0] for sample in tally.ok]
+    cells = [max(sample.planned.grid.shape) for sample in tally.ok]
     classes = sorted({*cells})
     figure.add_trace(
         go.Bar(

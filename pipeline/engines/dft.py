@@ -1,7 +1,6 @@
 """Kohn–Sham and Hartree–Fock densities of isolated molecules, from PySCF."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pyscf import df, dft, gto, lib, scf
@@ -10,6 +9,7 @@ from pipeline.elements import SYMBOLS
 from pipeline.engines.coulomb import CoulombFit
 from pipeline.engines.pyscf_molecule import (
     PROGRAM,
+    UNBOUNDED,
     basis_of,
     build_atom,
     build_mol,
@@ -25,7 +25,8 @@ from storage.schema import Basis, Conformer, ElectronicState, IntArray
 FITTING_SET = "def2-universal-jkfit"
 FIT_BYTES = 4 * 2**30  # of three-centre integrals kept; beyond it a pure functional computes them in every cycle
 REPULSION_BYTES = 2**30  # of four-centre integrals kept where nothing is fitted
-UNBOUNDED = 10**9  # MB; PySCF cuts sums by the memory left, which must not decide over last bits
+CONVERGENCE = 1e-8  # hartree from cycle to cycle; the orbital gradient must fall below its root
+MAX_CYCLES = 50  # of each attempt
 LEVEL_SHIFT = 0.3  # hartree, of the second attempt
 
 
@@ -38,20 +39,12 @@ class DftEngine:
     pseudopotential: str = "gth-pbe"  # "none": all-electron
     quadrature_level: int = 1  # PySCF's, 0 … 9
     density_fitting: bool = True
-    boundary: Literal["open"] = "open"
-    convergence: float = 1e-8  # hartree from cycle to cycle; the orbital gradient must fall below its root
-    max_cycles: int = 50  # of each attempt
+    convergence: float = CONVERGENCE
+    max_cycles: int = MAX_CYCLES
 
     def __post_init__(self) -> None:
         check_method(self.basis_set, self.pseudopotential)
-        if self.boundary != "open":
-            raise ValueError(f'boundary "{self.boundary}" is not offered: use "open"')
-        try:
-            dft.libxc.parse_xc(self.functional)
-        except (KeyError, ValueError) as error:
-            raise ValueError(
-                f'PySCF knows no functional "{self.functional}": use for example "PBE" or "B3LYP"'
-            ) from error
+        check_functional(self.functional)
 
     def basis(self, numbers: IntArray) -> Basis:
         basis = basis_of(numbers, self.basis_set, self.pseudopotential)
@@ -64,17 +57,15 @@ class DftEngine:
         return int(build_atom(number, self.basis_set, self.pseudopotential).atom_nelec_core(0))
 
     def orbital_limit(self, conformer: Conformer) -> int:
-        """One per pair of electrons, or one per electron of an unrestricted state."""
-        valence = sum(int(number) - self.core_electrons(int(number)) for number in conformer.numbers)
-        electrons = valence - conformer.charge
-        return electrons if conformer.unpaired else electrons // 2
+        return count_filled(conformer, sum(self.core_electrons(int(number)) for number in conformer.numbers))
 
     def solve(self, conformer: Conformer) -> ElectronicState:
         basis = self.basis(conformer.numbers)
         with lib.with_omp_threads(1):
             mol = build_mol(conformer, self.basis_set, self.pseudopotential)
-            field = self.converge(self.mean_field(mol, conformer), conformer)
-            return read_state(field, conformer, basis)
+            field = converge(self.mean_field(mol, conformer), conformer)
+            state = read_state(field, conformer, basis)
+            return replace(state, dipole=dipole_of(mol, (state.orbitals.T * state.occupations) @ state.orbitals))
 
     def mean_field(self, mol: gto.Mole, conformer: Conformer) -> scf.hf.SCF:
         """PySCF's calculation, set up and not yet run."""
@@ -106,33 +97,49 @@ class DftEngine:
             )
         return df.DF(mol, FITTING_SET)
 
-    def converge(self, field: scf.hf.SCF, conformer: Conformer) -> scf.hf.SCF:
-        """Plain DIIS, then DIIS under a level shift, then second order. Returns the calculation that converged."""
-        changes: list[float] = []
-        field.callback = lambda cycle: changes.append(abs(cycle["e_tot"] - cycle["last_hf_e"]))
+
+def check_functional(name: str) -> None:
+    try:
+        dft.libxc.parse_xc(name)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f'PySCF knows no functional "{name}": use for example "PBE" or "B3LYP"') from error
+
+
+def count_filled(conformer: Conformer, core_electrons: int) -> int:
+    """Orbitals of a state: one per pair of electrons, or one per electron of an unrestricted state."""
+    electrons = int(conformer.numbers.sum()) - core_electrons - conformer.charge
+    return electrons if conformer.unpaired else electrons // 2
+
+
+def converge(field: scf.hf.SCF, conformer: Conformer) -> scf.hf.SCF:
+    """Plain DIIS, then DIIS under a level shift, then second order. Returns the calculation that converged."""
+    changes: list[float] = []
+    field.callback = lambda cycle: changes.append(abs(cycle["e_tot"] - cycle["last_hf_e"]))
+    field.kernel()
+    if not field.converged:
+        field.level_shift, field.diis_start_cycle, field.damp = LEVEL_SHIFT, 5, 0.5
+        field.kernel(dm0=field.get_init_guess(field.mol, "minao"))
+    if not field.converged:
+        field.level_shift = 0.0
+        field = field.newton()
         field.kernel()
-        if not field.converged:
-            field.level_shift, field.diis_start_cycle, field.damp = LEVEL_SHIFT, 5, 0.5
-            field.kernel(dm0=field.get_init_guess(field.mol, "minao"))
-        if not field.converged:
-            field.level_shift = 0.0
-            field = field.newton()
-            field.kernel()
-        if not field.converged:
-            raise NotConverged(
-                f"{conformer.id}: the energy still changed by {changes[-1]:.1e} hartree after {len(changes)} cycles "
-                f"(limit {self.convergence:.0e}): check geometry, charge and unpaired electrons, or raise max_cycles"
-            )
-        return field
+    if not field.converged:
+        raise NotConverged(
+            f"{conformer.id}: the energy still changed by {changes[-1]:.1e} hartree after {len(changes)} cycles "
+            f"(limit {field.conv_tol:.0e}): check geometry, charge and unpaired electrons, or raise max_cycles"
+        )
+    return field
 
 
 def read_state(field: scf.hf.SCF, conformer: Conformer, basis: Basis) -> ElectronicState:
-    """The occupied orbitals of a converged calculation, alpha and beta after one another where there are two."""
+    """The occupied orbitals of a converged calculation, alpha and beta after one another where there are two.
+
+    The dipole is left out: periodic calculations have none.
+    """
     spins, size = (2 if conformer.unpaired else 1), field.mol.nao
     orbitals = np.reshape(field.mo_coeff, (spins, size, -1)).transpose(0, 2, 1)
     energies, occupations = np.reshape(field.mo_energy, (spins, -1)), np.reshape(field.mo_occ, (spins, -1))
     filled = occupations > 0
-    density = np.reshape(field.make_rdm1(), (spins, size, size)).sum(axis=0)
     return ElectronicState(
         numbers=conformer.numbers,
         positions=conformer.positions,
@@ -141,7 +148,6 @@ def read_state(field: scf.hf.SCF, conformer: Conformer, basis: Basis) -> Electro
         occupations=occupations[filled],
         alpha_orbitals=int(filled[0].sum()) if conformer.unpaired else 0,
         energy=float(field.e_tot),
-        dipole=dipole_of(field.mol, density),
         homo=float(energies[filled].max()),
         lumo=float(energies[~filled].min()) if not filled.all() else float("nan"),
         spin_square=float(field.spin_square()[0]) if conformer.unpaired else float("nan"),

@@ -1,8 +1,8 @@
 """What every electronic-structure engine offers."""
 
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from storage.schema import Basis, Conformer, ElectronicState, IntArray
+from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
 
 
 class Engine(Protocol):
@@ -26,3 +26,19 @@ class Engine(Protocol):
     def solve(self, conformer: Conformer) -> ElectronicState:
         """Run the calculation. Raises a MoleculeFailed; never returns an unconverged state."""
         ...
+
+
+@runtime_checkable
+class FieldEngine(Protocol):
+    """Gives a density without orbitals, on the one grid it is known on."""
+
+    def grid(self, conformer: Conformer) -> Grid:
+        """Raises a MoleculeFailed where there is none."""
+        ...
+
+    def sample(self, conformer: Conformer, grid: Grid) -> FloatArray:
+        """The density on that grid, shape `grid.shape`, electrons/bohr³. Raises a MoleculeFailed."""
+        ...
+
+
+DensityEngine: TypeAlias = Engine | FieldEngine

@@ -17,6 +17,7 @@ from storage.schema import Basis, Conformer, FloatArray, IntArray, Shell
 
 PROGRAM = f"pyscf {__version__}"
 ALL_ELECTRON = "none"  # in place of a pseudopotential's name
+UNBOUNDED = 10**9  # MB; PySCF cuts sums by the memory left, which must not decide over last bits
 CLOSEST_ATOMS = 0.5  # bohr; the bond of H₂ has 1.4
 
 
@@ -72,10 +73,12 @@ def require(load: Callable[[str, str], object], name: str, symbol: str) -> None:
 
 def replaces_core(basis: str, symbol: str) -> bool:
     """Whether the basis set comes with an effective core potential for the element (def2 from Rb on, for example)."""
-    try:
-        return bool(gto.basis.load_ecp(basis, symbol))
-    except RuntimeError:  # what PySCF raises for a basis set that has none for any element
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `require`
+        try:
+            return bool(gto.basis.load_ecp(basis, symbol))
+        except RuntimeError:  # what PySCF raises for a basis set that has none for any element
+            return False
 
 
 def make_mol(symbols: Sequence[str], positions: FloatArray, basis: str, pseudopotential: str) -> gto.Mole:

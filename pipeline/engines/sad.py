@@ -1,6 +1,7 @@
 """The superposition of atomic densities in a target's basis: the free guess, with no cycle run."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ from pyscf.data.elements import NRSRHF_CONFIGURATION
 from pyscf.gto.ecp import core_configuration
 
 from pipeline.elements import SYMBOLS
+from pipeline.engines.periodic_box import PeriodicBox
+from pipeline.engines.pyscf_cell import build_cell, check_periodic, periodic_overlap
 from pipeline.engines.pyscf_molecule import (
     ALL_ELECTRON,
     PROGRAM,
@@ -18,7 +21,6 @@ from pipeline.engines.pyscf_molecule import (
     build_mol,
     check_method,
     dipole_of,
-    make_mol,
 )
 from pipeline.failures import UnsupportedElement
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, IntArray
@@ -29,11 +31,16 @@ EMPTY = 1e-10  # electrons; below it an occupation is a rounding error
 
 @dataclass(frozen=True)
 class SadEngine:
-    """Spherical neutral atoms, projected on the basis and scaled to the molecule's electron count."""
+    """Spherical neutral atoms, projected on the basis and scaled to the molecule's electron count.
 
-    variant: Literal["minao", "gth-szv"] = "minao"  # PySCF's ANO atoms, or the GTH single-zeta basis as atoms
+    "minao": PySCF's ANO atoms, projected on all functions of the molecule together. "gth-szv": the GTH single-zeta
+    basis as atoms, each projected on its own functions; in a periodic box this is the guess of arXiv 2402.12335.
+    """
+
+    variant: Literal["minao", "gth-szv"] = "minao"
     basis_set: str = "gth-tzv2p"
     pseudopotential: str = "gth-pbe"  # "none": all-electron
+    box: PeriodicBox | None = None  # None: isolated molecules
 
     def __post_init__(self) -> None:
         check_method(self.basis_set, self.pseudopotential)
@@ -41,6 +48,8 @@ class SadEngine:
             raise ValueError(f'variant "{self.variant}" is not offered: use "minao" or "{MINIMAL_SET}"')
         if self.variant == MINIMAL_SET and self.pseudopotential == ALL_ELECTRON:
             raise ValueError(f'variant "{MINIMAL_SET}" has no core electrons: use "minao", or a pseudopotential')
+        if self.box is not None:
+            check_periodic(self.pseudopotential)
 
     def basis(self, numbers: IntArray) -> Basis:
         basis = basis_of(numbers, self.basis_set, self.pseudopotential)
@@ -60,27 +69,40 @@ class SadEngine:
         with lib.with_omp_threads(1):
             mol = build_mol(conformer, self.basis_set, self.pseudopotential)
             density = self.guess_density(mol, conformer)
-            overlap = mol.intor_symmetric("int1e_ovlp")
+            overlap = self.overlap(mol, conformer)
             density *= mol.nelectron / np.sum(density * overlap)
             orbitals, occupations = natural_orbitals(density, overlap)
-            return ElectronicState(
+            state = ElectronicState(
                 numbers=conformer.numbers,
                 positions=conformer.positions,
                 basis=basis,
                 orbitals=orbitals,
                 occupations=occupations,
-                dipole=dipole_of(mol, density),
                 program=PROGRAM,
             )
+            if self.box is not None:
+                return replace(state, cell=self.box.edges(conformer.positions))
+            return replace(state, dipole=dipole_of(mol, density))
 
     def guess_density(self, mol: gto.Mole, conformer: Conformer) -> FloatArray:
         """Density matrix (functions, functions) in the target's basis, not yet scaled."""
         if self.variant == "minao":
             return np.array(scf.hf.init_guess_by_minao(mol))
-        atoms = make_mol(mol.elements, conformer.positions, MINIMAL_SET, self.pseudopotential)
-        occupations = [spherical_occupations(int(number), self.pseudopotential) for number in conformer.numbers]
-        projected = scf.addons.project_mo_nr2nr(atoms, np.eye(atoms.nao), mol)
-        return np.asarray((projected * np.concatenate(occupations)) @ projected.T)
+        atoms = [atomic_density(int(number), self.basis_set, self.pseudopotential) for number in conformer.numbers]
+        return np.asarray(scipy.linalg.block_diag(*atoms))
+
+    def overlap(self, mol: gto.Mole, conformer: Conformer) -> FloatArray:
+        if self.box is None:
+            return np.asarray(mol.intor_symmetric("int1e_ovlp"))
+        return periodic_overlap(build_cell(conformer, self.basis_set, self.pseudopotential, self.box))
+
+
+@functools.cache
+def atomic_density(number: int, basis: str, pseudopotential: str) -> FloatArray:
+    """Density matrix of the neutral single-zeta atom in the atom's functions of `basis`."""
+    atom, small = (build_atom(number, name, pseudopotential) for name in (basis, MINIMAL_SET))
+    projected = scf.addons.project_mo_nr2nr(small, np.eye(small.nao), atom)
+    return np.asarray((projected * spherical_occupations(number, pseudopotential)) @ projected.T)
 
 
 def spherical_occupations(number: int, pseudopotential: str) -> FloatArray:

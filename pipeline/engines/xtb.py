@@ -1,4 +1,4 @@
-"""GFN1-xTB and GFN2-xTB through tblite or xtb-python: valence electrons in a minimal basis of Slater functions."""
+"""GFN1-xTB and GFN2-xTB through tblite or xtb-python: valence electrons in Slater functions, with cores if asked."""
 
 import functools
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from tblite.exceptions import TBLiteRuntimeError
 from tblite.interface import Calculator, Result
 
 from pipeline.elements import NUMBERS, SYMBOLS
+from pipeline.engines.cores import add_cores, core_shells
 from pipeline.engines.slater import expand_slater, normalise, orthogonalise
 from pipeline.failures import InvalidInput, NotConverged, UnsupportedElement
 from pipeline.units import ANGSTROM_PER_BOHR
@@ -20,6 +21,7 @@ from storage.schema import Basis, Conformer, ElectronicState, FloatArray, IntArr
 
 Method = Literal["gfn2", "gfn1"]
 Library = Literal["tblite", "xtb-python"]
+Electrons = Literal["valence", "all"]
 Order = Mapping[int, tuple[tuple[int, ...], tuple[float, ...]]]
 
 NAMES: Mapping[Method, str] = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
@@ -120,7 +122,11 @@ def valence_electrons(method: Method, number: int) -> int:
 
 @dataclass(frozen=True)
 class XtbEngine:
-    """An xTB method, the library that computes it, and how tightly.
+    """An xTB method, the library that computes it, whether frozen atomic cores are added, and how tightly.
+
+    With all electrons the density is the sum of two that know nothing of each other: xTB's valence orbitals are not
+    orthogonal to the core and have no nodes in it. Each part is normalised by itself, so the count is exact. The dipole
+    is the valence calculation's: a core, on its nucleus, adds nothing to that of the ions.
 
     `accuracy` scales the libraries' thresholds: 0.01 stops at changes of 1e-8 hartree and 2e-7 electrons per iteration.
     """
@@ -128,31 +134,41 @@ class XtbEngine:
     method: Method = "gfn2"
     library: Library = "tblite"
     accuracy: float = 0.01
+    electrons: Electrons = "valence"
 
     def basis(self, numbers: IntArray) -> Basis:
         check_elements(self.method, numbers)
-        return Basis(
-            {int(number): element_basis(self.method, self.library, int(number)) for number in np.unique(numbers)}
-        )
+        return Basis({int(number): self.shells(int(number)) for number in np.unique(numbers)})
+
+    def shells(self, number: int) -> tuple[Shell, ...]:
+        valence = element_basis(self.method, self.library, number)
+        return valence + core_shells(number) if self.electrons == "all" else valence
 
     def core_electrons(self, number: int) -> int:
         check_elements(self.method, np.array([number]))
-        return number - valence_electrons(self.method, number)
+        left_out = number - valence_electrons(self.method, number)
+        added = 2 * sum(shell.size for shell in core_shells(number)) if self.electrons == "all" else 0
+        return left_out - added
 
     def orbital_limit(self, conformer: Conformer) -> int:
         return self.basis(conformer.numbers).size(conformer.numbers)
 
     def solve(self, conformer: Conformer) -> ElectronicState:
+        basis = self.basis(conformer.numbers)
         solution = self.calculate(conformer)
         kept = solution.occupations > EMPTY
+        orbitals, occupations = solution.orbitals[kept], solution.occupations[kept]
+        if self.electrons == "all":
+            orbitals = add_cores(orbitals, conformer.numbers, basis)
+            occupations = np.concatenate([np.full(len(orbitals) - len(occupations), 2.0), occupations])
         alpha = (count_electrons(self.method, conformer) + conformer.unpaired) // 2  # orbitals filled at 0 K
         energies = np.append(solution.orbital_energies, np.nan)  # a full basis has no LUMO
         return ElectronicState(
             numbers=conformer.numbers,
             positions=conformer.positions,
-            basis=self.basis(conformer.numbers),
-            orbitals=solution.orbitals[kept],
-            occupations=solution.occupations[kept],
+            basis=basis,
+            orbitals=orbitals,
+            occupations=occupations,
             energy=solution.energy,
             dipole=(float(solution.dipole[0]), float(solution.dipole[1]), float(solution.dipole[2])),
             homo=float(energies[alpha - 1]),

@@ -127,9 +127,34 @@ def test_parts_that_are_none_are_refused(home: Path, undisturbed: Path, parts: s
 
 def test_every_command_has_help_with_an_example(home: Path) -> None:
     listed = rhoflow(home, "--help")
-    for name in ("build", "plan", "run", "seal", "status", "failures", "recipe", "report", "train", "demo"):
+    for name in (
+        "build",
+        "voxelize",
+        "plan",
+        "run",
+        "seal",
+        "status",
+        "failures",
+        "recipe",
+        "export",
+        "report",
+        "train",
+        "demo",
+    ):
         assert name in listed
-    for name in ("build", "plan", "run", "seal", "status", "failures", "recipe", "report", "demo"):
+    for name in (
+        "build",
+        "voxelize",
+        "plan",
+        "run",
+        "seal",
+        "status",
+        "failures",
+        "recipe",
+        "export",
+        "report",
+        "demo",
+    ):
         assert "Example" in rhoflow(home, name, "--help")
 
 

@@ -1,7 +1,9 @@
 """Densities on grids against analytic Gaussians, PySCF, and themselves."""
 
 import math
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from pipeline.collocation import (
     integrate_density,
 )
 from pipeline.engines.gaussian import GaussianEngine
+from pipeline.rotation import rotate_state
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Shell
 
 Axes = tuple[FloatArray, FloatArray, FloatArray]
@@ -144,7 +147,7 @@ def test_electrons_are_the_trace_of_the_overlap(any_water: Case) -> None:
     assert count_electrons(state) == pytest.approx(10, abs=1e-10)
 
 
-@pytest.mark.parametrize("spacing", [0.4, 1.1])
+@pytest.mark.parametrize("spacing", [0.25, 0.4, 1.1])
 def test_cells_hold_every_electron_at_any_spacing(water: Case, spacing: float) -> None:
     edges, _ = lattice((round(26 / spacing),) * 3, spacing)
     total = density_in_cells(water[1], edges, 1e-9).sum() * spacing**3
@@ -194,29 +197,66 @@ def test_gradient_of_every_cell_integrates_to_nothing(water: Case) -> None:
     assert gradient_in_cells(water[1], edges, 1e-10).sum(axis=(1, 2, 3)) == pytest.approx(np.zeros(3), abs=1e-6)
 
 
+SAMPLES = (density_at_points, density_in_cells, gradient_at_points, gradient_in_cells)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
 @settings(max_examples=5, deadline=None)
 @given(steps=st.tuples(*[st.integers(-3, 3)] * 3))
-def test_moving_the_molecule_by_cells_moves_the_array(water: Case, steps: tuple[int, int, int]) -> None:
+def test_moving_the_molecule_by_cells_moves_the_array(
+    water: Case, sample: Callable[..., FloatArray], steps: tuple[int, int, int]
+) -> None:
     _, state, _ = water
-    edges, _ = lattice((40, 40, 40), 0.5)
-    shift = 0.5 * np.array(steps)
-    moved = ElectronicState(state.numbers, state.positions + shift, state.basis, state.orbitals, state.occupations)
-    still = density_in_cells(state, edges, 1e-10)[4:-4, 4:-4, 4:-4]
-    there = np.roll(density_in_cells(moved, edges, 1e-10), [-step for step in steps], axis=(0, 1, 2))
-    assert there[4:-4, 4:-4, 4:-4] == pytest.approx(still, abs=1e-7)
+    edges, _ = lattice((24, 26, 28), 0.5)
+    moved = replace(state, positions=state.positions + 0.5 * np.array(steps))
+    inside = (..., *[slice(4, -4)] * 3)
+    still = sample(state, edges, 1e-11)
+    there = np.roll(sample(moved, edges, 1e-11), [-step for step in steps], axis=(-3, -2, -1))
+    assert there[inside] == pytest.approx(still[inside], rel=1e-9, abs=1e-9)
 
 
-def test_a_quarter_turn_turns_the_cube() -> None:
-    positions = np.array([[0.1, -0.2, 0.3], [1.5, 0.4, -0.7], [-0.6, 1.9, 0.2]])
-    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    axis = 0.4 * (np.arange(31) - 15)
-    for sample in (density_in_cells, density_at_points):
-        still = sample(gaussians([8, 6, 1], positions), (axis, axis, axis), 1e-12)
-        turned = sample(gaussians([8, 6, 1], positions @ turn.T), (axis, axis, axis), 1e-12)
-        assert turned == pytest.approx(np.rot90(still, 1, axes=(0, 1)), abs=1e-10)
+@pytest.mark.parametrize("sample", SAMPLES)
+@settings(max_examples=5, deadline=None)
+@given(axis=st.integers(0, 2), offset=st.tuples(*[st.floats(-1, 1)] * 3))
+def test_a_quarter_turn_turns_the_array(
+    water: Case, sample: Callable[..., FloatArray], axis: int, offset: tuple[float, float, float]
+) -> None:
+    state = replace(water[1], positions=water[1].positions + np.array(offset))
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    turn = np.eye(3)
+    turn[[first, second]] = -turn[second], turn[first]
+    ticks = 0.4 * (np.arange(30) - 14.5)
+    still = np.rot90(sample(state, (ticks,) * 3, 1e-11), axes=(first - 3, second - 3))
+    turned = sample(rotate_state(state, turn), (ticks,) * 3, 1e-11)
+    if turned.ndim == 4:
+        still = np.einsum("ij,jxyz->ixyz", turn, still)
+    assert turned == pytest.approx(still, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("sample", [density_at_points, density_in_cells, gradient_at_points, gradient_in_cells])
+def test_memory_beyond_the_result_grows_with_the_list_of_atom_pairs_only(water: Case) -> None:
+    _, state, matrix = water
+    edges, _ = lattice((40, 40, 40), 0.8)
+    beyond = []
+    for count in (50, 100):
+        places = 3.5 * np.array(list(np.ndindex(5, 5, 4))[:count], dtype=np.float64) - 5
+        density = DensityMatrix(
+            np.tile(state.numbers, count),
+            (places[:, None, :] + state.positions).reshape(-1, 3),
+            state.basis,
+            np.kron(np.eye(count), matrix),
+        )
+        tracemalloc.start()
+        try:
+            result = density_in_cells(density, edges, 1e-9)
+            beyond.append(tracemalloc.get_traced_memory()[1] - result.nbytes)
+        finally:
+            tracemalloc.stop()
+    pairs = (300 * 301 - 150 * 151) // 2
+    assert beyond[1] - beyond[0] < 400 * pairs  # bytes; the density matrix, which we are given, grows by 1,000 each
+    assert beyond[1] < 60e6  # what the module states
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
 def test_torch_and_numpy_agree(water: Case, sample: Callable[..., FloatArray]) -> None:
     edges, _ = lattice((17, 20, 33), 0.4)
     expected = sample(water[1], edges, 1e-9)

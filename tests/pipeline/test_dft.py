@@ -209,7 +209,6 @@ def test_unsupported_elements_are_named(engine: DftEngine, number: int, named: s
     [
         ({"basis_set": "gth-dzvp", "pseudopotential": "none"}, "gth-pbe"),
         ({"functional": "PBEX"}, "PBEX"),
-        ({"boundary": "periodic"}, "open"),
     ],
 )
 def test_meaningless_methods_are_refused_before_any_molecule(settings: dict[str, str], remedy: str) -> None:

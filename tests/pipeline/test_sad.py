@@ -1,14 +1,17 @@
 """Superposed atoms: every electron is there, spheres carry no dipole, and bonds are missing by the known amount."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
 from pyscf import dft, gto, scf
 
 from pipeline.engines.dft import DftEngine
+from pipeline.engines.periodic_box import PeriodicBox
 from pipeline.engines.sad import SadEngine
 from pipeline.failures import InvalidInput, UnsupportedElement
+from pipeline.images import count_electrons
 from storage.schema import Conformer, ElectronicState, FloatArray
 
 CORNERS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
@@ -56,6 +59,30 @@ def test_minao_is_the_guess_of_pyscf() -> None:
     assert density_matrix(engine.solve(methane())) == pytest.approx(guess, abs=1e-10)
 
 
+def test_single_zeta_atoms_keep_to_their_own_functions() -> None:
+    """The density is a sum of atoms: those of one element are alike, and nothing lies between atoms."""
+    engine = SadEngine("gth-szv", "gth-tzv2p")
+    matrix = density_matrix(engine.solve(methane()))
+    atom = density_matrix(engine.solve(Conformer("H#0", np.array([1]), np.zeros((1, 3)), 0, 1, "", "")))
+    spans = [slice(start, stop) for start, stop in stock_mol(engine).aoslice_by_atom()[:, 2:].tolist()]
+    hydrogens = np.array([matrix[span, span] for span in spans[1:]])
+    assert hydrogens == pytest.approx(np.array([atom * hydrogens[0, 0, 0] / atom[0, 0]] * 4), abs=1e-12)
+    for span in spans:
+        matrix[span, span] = 0
+    assert np.abs(matrix).max() < 1e-12
+
+
+@pytest.mark.parametrize("variant", ["minao", "gth-szv"])
+@pytest.mark.parametrize("charge", [-1, 0])
+def test_a_periodic_box_holds_every_electron(variant: Literal["minao", "gth-szv"], charge: int) -> None:
+    engine = SadEngine(variant, "gth-dzvp", "gth-pbe", PeriodicBox(3.8, 0.157, 2))
+    state = engine.solve(methane(charge, unpaired=-charge))
+    assert state.cell is not None
+    assert count_electrons(state) == pytest.approx(8 - charge, abs=1e-9)
+    assert state.electrons == pytest.approx(8 - charge, abs=1e-9)
+    assert np.isnan(state.dipole).all()
+
+
 @pytest.mark.parametrize("engine", ENGINES[:2], ids=str)
 def test_methane_lacks_its_bonds(engine: SadEngine) -> None:
     axis = np.arange(-8.0, 8.0, 0.35)
@@ -100,6 +127,8 @@ def test_what_dft_refuses_is_refused() -> None:
         ENGINES[0].solve(methane(unpaired=1))
     with pytest.raises(ValueError, match="minao"):
         SadEngine("gth-szv", "def2-svp", "none")
+    with pytest.raises(ValueError, match="needs a pseudopotential"):
+        SadEngine("minao", "def2-svp", "none", PeriodicBox(3.8, 0.157, 2))
 
 
 def test_both_variants_count_the_same_electrons_for_every_element() -> None:

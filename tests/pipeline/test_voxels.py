@@ -13,13 +13,15 @@ from pipeline.engines.gaussian import GaussianEngine
 from pipeline.failures import TooLarge, UnsupportedElement
 from pipeline.voxels import (
     atom_types,
-    coarsen,
+    molecular_shape,
     place_grid,
+    place_tight_grid,
     principal_axes,
     round_to_step,
     sample_density,
     sample_gradient_magnitude,
 )
+from storage.levels import coarsen
 from storage.schema import Conformer, ElectronicState, FloatArray, Grid, IntArray
 
 CLASSES = (16, 24, 32, 48)
@@ -60,7 +62,7 @@ def test_a_box_that_just_fits_is_enough() -> None:
 
 
 def test_a_molecule_beyond_the_largest_class_is_too_large_by_name() -> None:
-    with pytest.raises(TooLarge, match=r"needs 70 cells of 0.1 bohr a side; the largest grid class has 48"):
+    with pytest.raises(TooLarge, match=r"needs 70 cells a side; the largest grid class has 48"):
         place_grid(WATER[1], 0.1, 2.0, CLASSES)
 
 
@@ -139,10 +141,40 @@ def test_atom_types_in_cells_are_exact_averages() -> None:
     numbers, positions = WATER
     fine, coarse = Grid((24,) * 3, (0.3,) * 3, (-3.4, -3.4, -3.4)), Grid((12,) * 3, (0.6,) * 3, (-3.25, -3.25, -3.25))
     expected = atom_types(numbers, positions, coarse, "cell", [8])
-    assert coarsen(atom_types(numbers, positions, fine, "cell", [8]), 2) == pytest.approx(expected, abs=1e-13)
+    means, grid = coarsen(atom_types(numbers, positions, fine, "cell", [8]), fine, 2, "cell")
+    assert means == pytest.approx(expected, abs=1e-13)
+    assert np.allclose(grid.origin, coarse.origin)
     wide = Grid((40,) * 3, (0.7,) * 3, (-13.6,) * 3)
     total = atom_types(numbers, positions, wide, "cell", [8])[0].sum() * wide.cell_volume
     assert total == pytest.approx((math.pi / 2) ** 1.5 * (1.50 / 0.529177210903) ** 3, rel=1e-9)
+
+
+def union(r: FloatArray) -> FloatArray:
+    """The smooth union of water's spheres at points (…, 3)."""
+    empty = np.ones(r.shape[:-1])
+    for radius, place in zip([1.50, 1.20, 1.20], WATER[1], strict=True):  # Alvarez 2013, ångström
+        empty *= 1 - np.exp(-2 * np.sum((r - place) ** 2, axis=-1) / (radius / 0.529177210903) ** 2)
+    return 1 - empty
+
+
+def test_the_shape_at_points_is_the_union_of_atoms() -> None:
+    grid = Grid((12, 11, 10), (0.5, 0.6, 0.7), (-3.0, -3.1, -3.2))
+    shape = molecular_shape(*WATER, grid, "point")
+    points = np.stack(np.meshgrid(*(grid.centres(axis) for axis in range(3)), indexing="ij"), axis=-1)
+    assert shape == pytest.approx(union(points), abs=1e-14)
+    assert 0 < shape.min() < 0.01
+    assert 0.9 < shape.max() <= 1
+
+
+@pytest.mark.parametrize(("spacing", "tolerance"), [(0.378, 1e-7), (1.134, 1e-4)])
+def test_the_shape_in_cells_is_its_mean_there(spacing: float, tolerance: float) -> None:
+    cells = 8
+    grid = Grid((cells,) * 3, (spacing,) * 3, (-spacing * (cells - 1) / 2,) * 3)
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    along = [np.add.outer(grid.centres(axis), nodes * spacing / 2).ravel() for axis in range(3)]
+    values = union(np.stack(np.meshgrid(*along, indexing="ij"), axis=-1)).reshape((cells, 8) * 3)
+    means = np.einsum("iajbkc,a,b,c->ijk", values, weights / 2, weights / 2, weights / 2, optimize=True)
+    assert molecular_shape(*WATER, grid, "cell") == pytest.approx(means, abs=tolerance)
 
 
 def test_an_element_without_a_radius_is_refused_by_name() -> None:
@@ -151,12 +183,15 @@ def test_an_element_without_a_radius_is_refused_by_name() -> None:
         atom_types(np.array([84]), np.zeros((1, 3)), grid, "cell", [6])
 
 
-def test_coarsening_keeps_the_mean_of_every_block() -> None:
-    values = np.arange(2 * 4 * 2 * 6, dtype=np.float64).reshape(2, 4, 2, 6)
-    coarse = coarsen(values, 2)
-    assert coarse.shape == (2, 2, 1, 3)
-    assert coarse[1, 0, 0, 2] == values[1, 0:2, 0:2, 4:6].mean()
-    assert coarse.mean() == values.mean()
+def test_a_tight_box_holds_the_margin_in_multiples_of_cells() -> None:
+    grid = place_tight_grid(WATER[1], 0.25, 2.0, 4)
+    extents = np.ptp(WATER[1], axis=0) + 4.0
+    assert all(cells % 4 == 0 for cells in grid.shape)
+    sizes = np.array(grid.shape) * 0.25
+    assert np.all(sizes >= extents - 1e-9)
+    assert np.all(sizes < extents + 4 * 0.25)
+    low = np.array([grid.edges(axis)[0] for axis in range(3)])
+    assert low + sizes / 2 == pytest.approx((WATER[1].min(axis=0) + WATER[1].max(axis=0)) / 2)
 
 
 @given(arrays(np.float64, 8, elements=st.floats(-15, 15)))

@@ -134,6 +134,25 @@ def test_density_matrix_holds_every_electron_and_the_dipole(name: str, method: M
     np.testing.assert_allclose(dipole, state.dipole, atol=tolerance)
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "HgI2"])
+def test_cores_complete_the_electrons_and_leave_the_rest_alone(name: str, method: Method, library: Library) -> None:
+    """All of Z are there, the dipole of the bare nuclei with this density is that of the ions with the valence."""
+    case = CASES[name]
+    engine = XtbEngine(method, library, electrons="all")
+    state, valence = engine.solve(case), XtbEngine(method, library).solve(case)
+    matrix = density_matrix(state)
+    assert np.sum(matrix * overlap(state)) == pytest.approx(case.numbers.sum() - case.charge, abs=1e-6)
+    assert state.electrons == pytest.approx(case.numbers.sum() - case.charge, abs=1e-10)
+    assert (state.energy, state.dipole, state.homo) == (valence.energy, valence.dipole, valence.homo)
+    dipole = case.numbers @ case.positions - np.einsum(
+        "xij,ji->x", integrals("int1e_r_sph", state.numbers, state.positions, state.basis), matrix
+    )
+    np.testing.assert_allclose(dipole, state.dipole, atol=1e-6)
+    assert len(state.orbitals) <= engine.orbital_limit(case) == state.orbitals.shape[1]
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", [name for name in CASES if name != "HgI2"])
 def test_both_libraries_give_one_density(name: str, method: Method) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.reader import StoredSample, open_dataset
+from storage.seal import seal
 from tests.storage.small_store import finish_shard, plan_store
 
 
@@ -20,3 +22,11 @@ def build_store(tmp_path: Path) -> Callable[[str], Path]:
         return store
 
     return build
+
+
+@pytest.fixture
+def water(build_store: Callable[[str], Path]) -> StoredSample:
+    """The first sample of a sealed store."""
+    store = build_store("water.zarr")
+    seal(store)
+    return open_dataset(store)["water#0"]

@@ -15,6 +15,11 @@ from storage.splits import assign_split
 from storage.writer import write_shard
 
 CELLS = 4
+RECIPE = {
+    "source": {"path": "x.csv"},
+    "grid": {"spacing_angstrom": 0.2, "sampling": "cell"},
+    "channels": {"gradient_magnitude": []},
+}
 SPLITS = {"train": 0.5, "validation": 0.25, "test": 0.25}
 BASIS = Basis(
     {1: (Shell(0, np.array([1.2, 0.3]), np.array([0.5, 0.25])),), 8: (Shell(1, np.array([2.0]), np.array([1.0])),)}
@@ -28,12 +33,13 @@ def make_conformer(name: str, atoms: int = 2) -> Conformer:
 
 
 def make_sample(conformer: Conformer) -> Sample:
-    grid = Grid((CELLS,) * 3, (0.5,) * 3, (-1.0, 0.0, 0.25))
+    shape = (CELLS, CELLS, CELLS) if conformer.id != "g#0" else (CELLS, 3, CELLS - 1)
+    grid = Grid(shape, (0.5,) * 3, (-1.0, 0.0, 0.25))
     functions = BASIS.size(conformer.numbers)
     orbitals = np.arange(2.0 * functions).reshape(2, functions) + conformer.positions[0, 0]
     state = ElectronicState(conformer.numbers, conformer.positions, BASIS, orbitals, np.array([2.0, 0.5]), energy=-1.25)
     values = np.full(grid.shape, conformer.positions[0, 0], dtype=np.float32)
-    values[1, 2, 3] = 7
+    values[1, 2, -1] = 7
     return Sample(conformer, grid, {"guess": values}, {"guess": state})
 
 
@@ -61,7 +67,7 @@ FAILING = {"broken"}
 
 def plan_store(store: Path) -> Plan:
     """Seven rows computed in shards of three, one row refused before, one a duplicate."""
-    begin_store(store, Header({"source": {"path": "x.csv"}, "grid": {"spacing_angstrom": 0.2}}, "text"))
+    begin_store(store, Header(RECIPE, "text"))
     samples = [make_sample(make_conformer(name, atoms=2 + len(name) % 3)) for name in NAMES]
     planned = [
         PlannedSample(sample.conformer, row, sample.grid, assign_split(sample.conformer.group, SPLITS), np.eye(3))

@@ -44,6 +44,17 @@ def test_a_sample_is_read_as_it_was_written(build_store: Builder) -> None:
     assert np.isnan(state.homo)
 
 
+def test_a_box_that_is_no_cube_is_read_without_its_padding(build_store: Builder) -> None:
+    store = build_store("a.zarr")
+    seal(store)
+    sample = open_dataset(store)["g#0"]
+    assert sample.grid.shape == (CELLS, 3, CELLS - 1)
+    written = make_sample(make_conformer("g", atoms=2 + 1 % 3)).channels["guess"]
+    np.testing.assert_array_equal(sample.channels["guess"], written)
+    padded = zarr.open_array(store / f"cells_{CELLS}/guess", mode="r")[NAMES.index("g")]
+    assert np.count_nonzero(padded) == np.count_nonzero(written)
+
+
 def test_the_basis_is_read_as_it_was_written(build_store: Builder) -> None:
     basis = read_basis(build_store("a.zarr"), "guess")
     assert set(basis.shells) == set(BASIS.shells)

@@ -1,0 +1,52 @@
+"""Computes what a planned store still misses, shard by shard, on a fleet of workers."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from distributed import Client
+
+from flows.fleet import run_everywhere
+from flows.progress import Meter
+from flows.shard import compute_shard
+from flows.status import RunRecord
+from storage.plan import estimate_costs, read_plan
+from storage.receipts import has_receipt
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What a worker sends back: small, the samples are in the store."""
+
+    samples: int
+    failed: int
+
+
+def report_shard(store: Path, number: int) -> ShardReport:
+    """Compute one shard, on a worker."""
+    outcomes = Counter(outcome.outcome for outcome in compute_shard(store, number).outcomes)
+    return ShardReport(outcomes.total(), outcomes.total() - outcomes["ok"])
+
+
+def compute_missing(
+    store: Path, client: Client, record: RunRecord, publish: Callable[[float], None] | None = None
+) -> None:
+    """Every shard without a receipt, the dearest first; `publish` hears which fraction of the samples is done."""
+    plan = read_plan(store)
+    costs = estimate_costs(store, plan)
+    shards = plan.shards()
+    missing = sorted(
+        (shard.number for shard in shards if not has_receipt(store, shard.number)), key=lambda number: -costs[number]
+    )
+    total = sum(plan.samples.values())
+    waiting = sum(shards[number].last - shards[number].first for number in missing)
+    with Meter("densities", total, total - waiting) as meter:
+
+        def count(report: ShardReport) -> None:
+            record.count(1)
+            meter.advance(report.samples, report.failed)
+            if publish:
+                publish(meter.done / meter.total)
+
+        run_everywhere(client, report_shard, store, missing, count)

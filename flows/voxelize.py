@@ -1,0 +1,65 @@
+"""Another grid for a sealed dataset, from its kept wavefunctions: no electronic structure is computed again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.compute import compute_missing
+from flows.conform import source_parts
+from flows.fleet import count_slots, open_cluster
+from flows.plan import plan_dataset
+from flows.recipe import check_recipe, recipe_values
+from flows.status import RunRecord, Status, read_status
+from storage.errors import RequestError
+from storage.header import Header, Origin, begin_store, read_header
+from storage.identity import fingerprint
+from storage.layout import SOURCE_END
+from storage.parts import copy_parts
+from storage.plan import read_plan
+from storage.seal import is_sealed, seal
+
+
+def begin_voxelization(store: Path, new: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Begin `new`, or check that it was begun so: the rows of `store`, with these keys of its recipe's tables changed.
+
+    Raises RequestError where `store` is not sealed or keeps no wavefunctions, or where a key is wrong.
+    """
+    if store.resolve() == new.resolve():
+        raise RequestError(f"{new}: a store cannot be voxelized into itself: name a new folder")
+    begun = read_header(store)
+    plan = read_plan(store)
+    if not is_sealed(store):
+        raise RequestError(f"{store} is not sealed yet: finish its build first, then voxelize it")
+    densities = begun.recipe["densities"]
+    if missing := [name for name in densities if not plan.keeps_wavefunctions or name not in plan.densities]:
+        raise RequestError(
+            f"{store} keeps no wavefunctions of {', '.join(missing)}: only a build with store.wavefunctions = true "
+            "of densities that have orbitals can be voxelized"
+        )
+    changed = {table: {**begun.recipe[table], **keys} for table, keys in changes.items()}
+    recipe = recipe_values(check_recipe({**begun.recipe, **changed}, store))
+    if recipe["grid"]["orient"] != begun.recipe["grid"]["orient"]:
+        for name, density in densities.items():
+            if density.get("boundary") == "periodic":
+                raise RequestError(
+                    f"{store}: density {name!r} is periodic, its box cannot be turned: leave orient as it is"
+                )
+    text = begun.recipe_text
+    for table, keys in changes.items():
+        words = ", ".join(
+            f"{key} = {recipe[table][key]!r}" for key in keys if recipe[table][key] != begun.recipe[table][key]
+        )
+        text += f"\n# Voxelized again since, with [{table}] {words}\n" if words else ""
+    begin_store(new, Header(recipe, text, Origin(str(store.resolve()), fingerprint(store))))
+    if not (new / SOURCE_END).exists():
+        copy_parts(store, new, source_parts(store))
+
+
+def finish_voxelization(new: Path, workers: int, cluster: str | None, begun: float) -> Status:
+    """Plan, compute and seal what is still missing; `begun` is when the command started (time.time())."""
+    if not is_sealed(new):
+        plan_dataset(new)
+        with open_cluster(workers, cluster) as client:
+            compute_missing(new.absolute(), client, RunRecord(new, count_slots(client), begun))
+        seal(new)
+    return read_status(new)

@@ -1,0 +1,32 @@
+"""`make bench`: each figure is a ratio to a named peer, measured interleaved in one process on one thread.
+
+`make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, labels (not run unless named).
+"""
+
+import os
+import sys
+
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before NumPy is imported
+
+from tests.benchmarks import builds, collocation, dft, growth, labels
+
+BENCHMARKS = {
+    "collocation": collocation.main,
+    "growth": growth.main,
+    "dft": dft.main,
+    "builds": builds.main,
+    "labels": labels.main,
+}
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
+    for name in names or [name for name in BENCHMARKS if name != "labels"]:
+        print(f"\n{name}", flush=True)
+        BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

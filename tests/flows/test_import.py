@@ -1,0 +1,277 @@
+"""Densities that other programs computed become a dataset, as they are, or fail by name."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.io.cube import write_cube as ase_write_cube
+
+from flows.conform import conform_part, read_source
+from flows.engines import build_engines
+from flows.export import export_sample
+from flows.plan import plan_dataset
+from flows.recipe import RecipeError, read_recipe, recipe_values
+from flows.shard import compute_shard
+from pipeline.engines.gaussian import GaussianEngine
+from pipeline.formats import Scene, Volume, write_cube, write_npz
+from pipeline.sources import SourceError, read_molecules
+from pipeline.voxels import sample_density
+from storage.errors import RequestError
+from storage.header import Header, begin_store
+from storage.identity import identify
+from storage.plan import read_plan
+from storage.reader import open_dataset
+from storage.schema import Grid
+from storage.seal import seal
+from tests.flows.small_build import rhoflow
+
+RECIPE = """
+[source]
+path = "cubes"
+[conformers]
+keep = true
+[densities.guess]
+engine = "gaussian"
+[densities.target]
+engine = "file"
+[grid]
+box = "file"
+sampling = "point"
+classes = [12, 16]
+[store]
+shard_samples = 2
+round_to = 0
+"""
+GRID = Grid((9, 10, 12), (0.7, 0.65, 0.6), (-2.9, -3.1, -3.3))
+WATER = np.array([[0.0, 0.0, -0.129477], [0.0, -1.494187, 1.027446], [0.0, 1.494187, 1.027446]])
+
+
+def make_volume(seed: int = 0, grid: Grid = GRID, charge: int | None = None) -> Volume:
+    """Water with values that no engine here would give."""
+    values = np.random.default_rng(seed).random(grid.shape).astype(np.float32)
+    return Volume(Scene(np.array([8, 1, 1]), WATER, charge, grid, None), {"rho_electrons_per_bohr3": values})
+
+
+def write_folder(folder: Path, recipe: str = RECIPE) -> Path:
+    """Water three times, by rhoflow, ASE and NumPy, and a cube that is cut off; returns the recipe."""
+    cubes = folder / "cubes"
+    cubes.mkdir(parents=True)
+    write_cube(cubes / "ours.cube.gz", make_volume())
+    smaller = Grid((4, 12, 6), (0.5, 0.5, 0.5), (-1.0, -2.0, 0.5))
+    write_npz(cubes / "numpy.npz", make_volume(2, smaller, charge=1))
+    write_cube(cubes / "torn.cube", make_volume())
+    (cubes / "torn.cube").write_text((cubes / "torn.cube").read_text()[:-200])
+    atoms = Atoms("OH2", WATER * units.Bohr, cell=np.array([8, 9, 10]) * 0.5 * units.Bohr)
+    with (cubes / "ase.cube").open("w") as file:
+        ase_write_cube(file, atoms, np.full((8, 9, 10), 0.25), origin=np.array([-2.0, -2.0, -2.5]) * units.Bohr)
+    (cubes / "README").write_text("no volume")
+    path = folder / "recipe.toml"
+    path.write_text(recipe)
+    return path
+
+
+def build(path: Path, store: Path) -> Path:
+    """The stages of a build, in this process."""
+    recipe = read_recipe(path)
+    build_engines(recipe)
+    begin_store(store, Header(recipe_values(recipe), path.read_text()))
+    for part in range(read_source(store, recipe)):
+        conform_part(store, part)
+    for shard in plan_dataset(store).shards():
+        compute_shard(store, shard.number)
+    seal(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("import")
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Path:
+    """Built by the real commands."""
+    recipe, made = write_folder(folder), folder / "store.zarr"
+    for arguments in (("plan", recipe, made), ("run", made), ("seal", made)):
+        rhoflow(folder / "prefect", *arguments)
+    return made
+
+
+def test_values_grid_and_geometry_are_those_of_the_file(store: Path) -> None:
+    dataset = open_dataset(store)
+    assert dataset.ids == ["ase#0", "numpy#0", "ours#0"]
+    expected = make_volume()
+    sample = dataset["ours#0"]
+    assert sample.grid == GRID
+    np.testing.assert_array_equal(sample.channels["target"], expected.fields["rho_electrons_per_bohr3"])
+    np.testing.assert_array_equal(sample.positions, WATER)
+    np.testing.assert_array_equal(sample.numbers, [8, 1, 1])
+    assert dataset["numpy#0"].charge == 1
+    assert dataset["numpy#0"].grid.shape == (4, 12, 6)
+    assert np.all(dataset["ase#0"].channels["target"] == 0.25)
+
+
+def test_other_densities_are_computed_on_the_same_grid(store: Path) -> None:
+    for sample in map(open_dataset(store).__getitem__, ("ours#0", "numpy#0")):
+        state = GaussianEngine().solve(sample.conformer)
+        expected = sample_density(state, sample.grid, "point")
+        np.testing.assert_allclose(sample.channels["guess"], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_electrons_are_recorded_and_only_computed_densities_keep_wavefunctions(store: Path) -> None:
+    dataset = open_dataset(store)
+    sample = dataset["ours#0"]
+    summed = sample.channels["target"].sum(dtype=np.float64) * 0.7 * 0.65 * 0.6
+    assert dataset.table.loc["ours#0", "target_voxel_electrons"] == pytest.approx(summed, rel=1e-9)
+    assert dataset.table.loc["ours#0", "target_summed_electrons"] == pytest.approx(summed, rel=1e-6)
+    assert read_plan(store).densities == ["guess"]
+    assert list(sample.states) == ["guess"]
+
+
+def test_a_file_that_is_cut_off_fails_by_name_alone(store: Path) -> None:
+    row = open_dataset(store).rows.loc["torn"]
+    assert row["outcome"] == "invalid_input"
+    assert row["message"].startswith("torn.cube: ")
+    assert "9 x 10 x 12 x 1 = 1080 are needed: is it cut off" in row["message"]
+
+
+def test_one_geometry_with_two_densities_is_no_duplicate(store: Path) -> None:
+    dataset = open_dataset(store)
+    assert not any(dataset.rows["duplicate_of"])
+    assert dataset.table.loc["ase#0", "group"] == dataset.table.loc["ours#0", "group"]  # but they share a split
+
+
+def test_a_folder_that_moves_in_the_middle_changes_nothing(store: Path, folder: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "store.zarr"
+    shutil.copytree(folder, tmp_path / "first", ignore=shutil.ignore_patterns("store.zarr", "prefect"))
+    recipe = read_recipe(tmp_path / "first/recipe.toml")
+    begin_store(begun, Header(recipe_values(recipe), RECIPE))
+    read_source(begun, recipe)
+    (tmp_path / "first").rename(tmp_path / "second")
+    assert identify(build(tmp_path / "second/recipe.toml", begun)) == identify(store)
+
+
+def test_a_folder_that_changed_is_refused(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store.zarr")
+    recipe = write_folder(tmp_path / "changed")
+    write_cube(tmp_path / "changed/cubes/ours.cube.gz", make_volume(9))
+    with pytest.raises(RequestError, match="was begun with other rows than"):
+        read_source(tmp_path / "store.zarr", read_recipe(recipe))
+
+
+def test_a_file_swapped_behind_the_plan_fails_by_name(tmp_path: Path) -> None:
+    recipe, store = write_folder(tmp_path), tmp_path / "store.zarr"
+    values = read_recipe(recipe)
+    begin_store(store, Header(recipe_values(values), recipe.read_text()))
+    conform_part(store, read_source(store, values) - 1)
+    plan = plan_dataset(store)
+    volume = make_volume()
+    moved = replace(volume, scene=replace(volume.scene, positions=WATER + 0.1))
+    write_cube(tmp_path / "cubes/ours.cube.gz", moved)
+    write_npz(tmp_path / "cubes/numpy.npz", make_volume(2))  # on another grid
+    outcomes = {end.id: end for shard in plan.shards() for end in compute_shard(store, shard.number).outcomes}
+    assert "atoms are not the molecule's 3, or lie elsewhere" in outcomes["ours#0"].message
+    assert "its grid is not the one that was planned" in outcomes["numpy#0"].message
+    assert outcomes["ase#0"].outcome == "ok"
+
+
+def test_what_is_exported_is_imported_alike(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "cubes").mkdir()
+    for name in ("a.cube", "b.npz"):
+        export_sample(store, "ours#0", ["guess", "target"], tmp_path / "cubes" / name, None)
+    recipe = tmp_path / "recipe.toml"
+    keyed = RECIPE.replace('engine = "file"', 'engine = "file"\nkey = "target_electrons_per_bohr3"')
+    recipe.write_text(keyed.replace('engine = "gaussian"', 'engine = "file"\nkey = "guess_electrons_per_bohr3"'))
+    again, was = open_dataset(build(recipe, tmp_path / "again.zarr")), open_dataset(store)["ours#0"]
+    assert again.densities == []
+    for id in ("a#0", "b#0"):
+        assert again[id].grid == was.grid
+        for channel in ("guess", "target"):
+            np.testing.assert_array_equal(again[id].channels[channel], was.channels[channel])
+
+
+def test_cell_averages_come_from_an_npz_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "cubes").mkdir()
+    volume = make_volume()
+    write_npz(tmp_path / "cubes/said.npz", replace(volume, scene=replace(volume.scene, sampling="cell")))
+    write_npz(tmp_path / "cubes/unsaid.npz", volume)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace('sampling = "point"', 'sampling = "cell"'))
+    dataset = open_dataset(build(recipe, tmp_path / "store.zarr"))
+    assert dataset.ids == ["said#0"]
+    assert "holds values at points, which are stored as they are" in dataset.rows.loc["unsaid", "message"]
+
+
+def test_cubes_are_not_taken_for_cell_averages_nor_cell_averages_for_values(tmp_path: Path) -> None:
+    recipe = write_folder(tmp_path, RECIPE.replace('sampling = "point"', 'sampling = "cell"'))
+    with pytest.raises(RecipeError, match=r"densities.target.*ase.cube holds values at points.*set it to 'point'"):
+        build_engines(read_recipe(recipe))
+    volume = make_volume()
+    write_cube(tmp_path / "cubes/a.cube", replace(volume, scene=replace(volume.scene, sampling="cell")))
+    build_engines(read_recipe(recipe))
+    recipe.write_text(RECIPE)
+    with pytest.raises(RecipeError, match=r"a.cube holds averages over cells.*set it to 'cell'"):
+        build_engines(read_recipe(recipe))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('box = "file"', 'box = "cube"', 'keeps its own grid, box = "file"'),
+        ('engine = "file"', 'engine = "gaussian"', 'keeps its own grid, box = "file"'),
+        ("keep = true", "keep = false", "set conformers.keep = true"),
+        ('box = "file"', 'box = "file"\norient = true', "grid.orient = false"),
+        ("[store]", '[channels]\ngradient_magnitude = ["target"]\n[store]', "names 'target', which comes from a file"),
+        ('engine = "file"', 'engine = "file"\nunit = "nm"', "densities.target.unit = 'nm': unknown key"),
+    ],
+)
+def test_a_recipe_that_asks_more_of_files_than_they_hold_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    recipe = write_folder(tmp_path)
+    recipe.write_text(RECIPE.replace(old, new, 1))
+    with pytest.raises(RecipeError) as refused:
+        read_recipe(recipe)
+    assert message in str(refused.value)
+
+
+def test_a_table_has_no_densities(tmp_path: Path) -> None:
+    (tmp_path / "molecules.csv").write_text("smiles\nO\n")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace('"cubes"', '"molecules.csv"'))
+    with pytest.raises(RecipeError, match=r"molecules\.csv is no cube or npz file, nor a folder of them"):
+        build_engines(read_recipe(recipe))
+
+
+def test_ids_are_file_names_and_must_be_good(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    assert [molecule.id for molecule in read_molecules(tmp_path / "cubes")] == ["ase", "numpy", "ours", "torn"]
+    assert [molecule.id for molecule in read_molecules(tmp_path / "cubes/ours.cube.gz")] == ["ours"]
+    with pytest.raises(SourceError, match="have no 'dG'"):
+        read_molecules(tmp_path / "cubes", labels=("dG",))
+    write_npz(tmp_path / "cubes/ours.npz", make_volume())
+    with pytest.raises(SourceError, match=r"ours\.cube\.gz and .*ours\.npz: two files have the id 'ours'"):
+        read_molecules(tmp_path / "cubes")
+    (tmp_path / "cubes/ours.npz").rename(tmp_path / "cubes/a#b.npz")
+    with pytest.raises(SourceError, match=r"a#b\.npz: the id, its name without ending, holds '#'"):
+        read_molecules(tmp_path / "cubes")
+    (tmp_path / "empty").mkdir()
+    for absent in ("empty", "absent.cube"):
+        with pytest.raises(SourceError, match=r"there is no file in \.cube, \.cube\.gz.*: correct"):
+            read_molecules(tmp_path / absent)
+
+
+@pytest.mark.reference
+def test_published_densities_become_a_dataset(reference: Path, tmp_path: Path) -> None:
+    """The electron sums are those that the data's own table states."""
+    (tmp_path / "cubes").mkdir()
+    for id in ("00b781f5", "0cad9145"):
+        shutil.copy(reference / f"density/ibm_rhf631g_cubes/{id}.npz", tmp_path / "cubes")
+    shutil.copy(reference / "density/water_hf_ccpvqz_psi4/Dt.cube.gz", tmp_path / "cubes/water.cube.gz")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace("classes = [12, 16]", "classes = [64, 96]"))
+    table = open_dataset(build(recipe, tmp_path / "store.zarr")).table
+    assert table["target_voxel_electrons"].tolist() == pytest.approx([49.326, 61.9978, 10.0033], abs=2e-3)
