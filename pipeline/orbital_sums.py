@@ -12,7 +12,7 @@ from pipeline.primitives import first_functions, monomial_bounds, monomials, pri
 from pipeline.tables import monomial_gaussians
 from storage.schema import ElectronicState, FloatArray, IntArray
 
-BLOCK = (20, 12, 32)  # points of a block along x, y, z
+BLOCK = (24, 16, 32)  # points of a block along x, y, z
 SINGLE = float(1 << 20)  # terms below this many epsilons lose at most a sixteenth of epsilon in single precision
 ORBITALS = 24  # orbitals whose block values are held at once
 

@@ -112,3 +112,26 @@ def test_labels_may_not_hide_the_tables_own_columns(recipe: Path, label: str) ->
     recipe.write_text(GOOD.replace("[densities.target]", f'labels = ["{label}"]\n[densities.target]'))
     with pytest.raises(RecipeError, match=f"labels names '{label}'"):
         read_recipe(recipe)
+
+
+ALL_ELECTRONS = """
+electrons = "all"
+[source]
+path = "molecules.csv"
+[densities.guess]
+engine = "gfn2"
+[densities.target]
+engine = "dft"
+basis = "def2-svp"
+pseudopotential = "none"
+[grid]
+"""
+
+
+def test_engines_of_an_all_electron_recipe_leave_no_electron_out(recipe: Path) -> None:
+    recipe.write_text(ALL_ELECTRONS)
+    engines = build_engines(read_recipe(recipe))
+    assert {name: engine.core_electrons(8) for name, engine in engines.items()} == {"guess": 0, "target": 0}
+    recipe.write_text(ALL_ELECTRONS.replace('pseudopotential = "none"', 'pseudopotential = "gth-pbe"'))
+    with pytest.raises(RecipeError, match=r"\[densities\.target\] counts valence electrons"):
+        read_recipe(recipe)
