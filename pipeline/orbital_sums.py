@@ -8,7 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from pipeline.lattice import Array, Table, blocks, cut_axis, join_tables, open_windows, outer, segments, turn
-from pipeline.primitives import first_functions, monomial_bounds, monomials, primitives_of
+from pipeline.primitives import find_reaches, first_functions, monomial_bounds, monomials, primitives_of
 from pipeline.tables import monomial_gaussians
 from storage.schema import ElectronicState, FloatArray, IntArray
 
@@ -66,7 +66,7 @@ def _axis_tables(xp: Any, terms: _Terms, axis: int, points: Array, epsilon: floa
     along = cut_axis(xp, xp.astype(points, xp.float64), BLOCK[axis], 0)
     sizes = terms.sizes * np.sqrt(1 + 2 * terms.exponents)
     a = xp.asarray(terms.exponents, device=place)
-    reach = xp.asarray(np.sqrt(np.maximum(np.log(sizes / epsilon), 0) / (0.9 * terms.exponents)), device=place)
+    reach = xp.asarray(find_reaches(sizes, terms.exponents, epsilon), device=place)
     centres = xp.asarray(np.ascontiguousarray(terms.positions[:, axis]), device=place)
     windows = open_windows(xp, along, centres, reach)
     a, centres = a[windows.functions], centres[windows.functions]

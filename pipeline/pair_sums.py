@@ -9,6 +9,7 @@ from array_api_compat import array_namespace, device
 from pipeline.hermite import expand_pairs
 from pipeline.lattice import Array, Axis, Table, Windows, blocks, cut_axis, join_tables, open_windows, outer, turn
 from pipeline.pairs import DensityMatrix, Pairs, batches, screened_pairs
+from pipeline.primitives import find_reaches
 from pipeline.tables import Tabulate, hermite_in_cells
 
 BLOCK = (32, 8, 16)  # cells of a block along x, y, z
@@ -63,7 +64,7 @@ def _expand(
     products = [expand_pairs(pairs) for pairs in group]
     exponents, centres, hermite = (np.concatenate(parts, axis=-1) for parts in zip(*products, strict=True))
     sizes = np.concatenate([pairs.sizes for pairs in group])
-    reach = xp.asarray(np.sqrt(np.maximum(np.log(sizes / epsilon), 0) / (0.9 * exponents)), device=place)
+    reach = xp.asarray(find_reaches(sizes, exponents, epsilon), device=place)
     degree, p = hermite.shape[0] - 1, xp.asarray(exponents, device=place)
     windows, by_axis = [], []
     for axis, along in zip(lattice, centres, strict=True):

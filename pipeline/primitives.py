@@ -87,3 +87,8 @@ def monomial_bounds(element: Primitives) -> FloatArray:
         total = monomials(int(degree)).sum(axis=1)
         bounds.append((np.maximum(total, 1) / (0.2 * math.e * exponent)) ** (total / 2))
     return np.concatenate(bounds)
+
+
+def find_reaches(sizes: FloatArray, exponents: FloatArray, epsilon: float) -> FloatArray:
+    """Distances beyond which size·exp(−0.9 a r²) stays below epsilon, bohr; 0 where it is nowhere above."""
+    return np.asarray(np.sqrt(np.log(np.maximum(sizes / epsilon, 1)) / (0.9 * exponents)))

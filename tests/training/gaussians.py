@@ -15,6 +15,7 @@ from storage.schema import Conformer, Grid, Sample
 from storage.seal import seal
 from storage.writer import write_shard
 
+RECIPE = {"source": {"path": ""}, "grid": {"sampling": "cell"}, "channels": {"gradient_magnitude": []}}
 CELLS = 20
 SPACING = 0.5  # bohr
 ELECTRONS = {1: 1.0, 6: 4.0, 8: 6.0}
@@ -52,7 +53,7 @@ def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Pat
     planned = [PlannedSample(one, row, GRID, split, np.eye(3)) for row, (split, one) in enumerate(conformers)]
     channels = [ChannelLayout(name, "electrons bohr-3", name) for name in EXPONENTS]
     plan = Plan(len(planned), 1, 4, {CELLS: len(planned)}, channels, [], False, [], {})
-    begin_store(store, Header({"source": {"path": ""}}, ""))
+    begin_store(store, Header(RECIPE, ""))
     rows = [
         ConformedRow(row, one.id.removesuffix("#0"), "ok", conformers=(one,)) for row, (_, one) in enumerate(conformers)
     ]
