@@ -53,6 +53,7 @@ def build(
     from flows.engines import build_engines
     from flows.recipe import read_recipe, recipe_values
     from flows.status import read_status
+    from storage.claims import claim_store
     from storage.header import Header, begin_store
     from storage.seal import is_sealed
 
@@ -66,7 +67,8 @@ def build(
         print("nothing to compute")
         status = read_status(store)
     else:
-        configure_prefect()
+        with claim_store(store, shared=True):  # where another builds, no server is started; the flow claims it alone
+            configure_prefect()
         from flows.dataset import build_dataset
 
         status = build_dataset(recipe, store, workers, cluster, limit, BEGUN)
@@ -125,18 +127,20 @@ def plan(recipe: RecipePath, store: StorePath, limit: Limit = None) -> None:
     from flows.progress import Meter
     from flows.recipe import read_recipe, recipe_values
     from flows.status import RunRecord
+    from storage.claims import claim_store
     from storage.header import Header, begin_store
 
     values = read_recipe(recipe)
     build_engines(values)
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
-    parts = read_source(store, values, limit)
-    record = RunRecord(store, 1, BEGUN)
-    with Meter("conformers", parts, unit="parts") as meter:
-        for part in range(parts):
-            record.count(1 if conform_part(store, part) else 0)
-            meter.advance(1)
-    planned = plan_dataset(store)
+    with claim_store(store):
+        parts = read_source(store, values, limit)
+        record = RunRecord(store, 1, BEGUN)
+        with Meter("conformers", parts, unit="parts") as meter:
+            for part in range(parts):
+                record.count(1 if conform_part(store, part) else 0)
+                meter.advance(1)
+        planned = plan_dataset(store)
     print(f"{store}: {sum(planned.samples.values())} samples in {len(planned.shards())} shards")
 
 
@@ -152,6 +156,7 @@ def run(
     from flows.progress import Meter
     from flows.shard import compute_shard
     from flows.status import RunRecord
+    from storage.claims import claim_store
     from storage.plan import read_plan
     from storage.receipts import has_receipt
 
@@ -159,7 +164,8 @@ def run(
     shards = [shard.number for shard in read_plan(store).shards()][part - 1 :: count]
     missing = [number for number in shards if not has_receipt(store, number)]
     record = RunRecord(store, 1, BEGUN)
-    with Meter("shards", len(shards), len(shards) - len(missing), unit="shards") as meter:
+    meter = Meter("shards", len(shards), len(shards) - len(missing), unit="shards")
+    with claim_store(store, shared=True), meter:
         for number in missing:
             compute_shard(store, number)
             record.count(1)
@@ -173,9 +179,13 @@ def seal(store: StorePath) -> None:
     Example: `rhoflow seal molecules.zarr`
     """
     from flows.status import read_status
+    from storage.claims import claim_store
+    from storage.header import read_header
     from storage.seal import seal as seal_store
 
-    seal_store(store)
+    read_header(store)  # a path that is no store ends here
+    with claim_store(store):
+        seal_store(store)
     print_status(store, read_status(store))
 
 

@@ -16,6 +16,7 @@ from flows.plan import plan_dataset
 from flows.progress import Meter
 from flows.recipe import Recipe, read_recipe, recipe_values
 from flows.status import RunRecord, Status, read_status
+from storage.claims import claim_store
 from storage.header import Header, begin_store
 from storage.layout import SOURCE_END
 from storage.objects import read_record
@@ -46,6 +47,15 @@ def build_dataset(
         read_source(store, values, limit)  # refuses where the source has changed since
         get_run_logger().info("%s is sealed: nothing to compute", store)
         return read_status(store)
+    with claim_store(store):
+        compute_dataset(store, values, workers, cluster, limit, started)
+    return read_status(store)
+
+
+def compute_dataset(
+    store: Path, values: Recipe, workers: int, cluster: str | None, limit: int | None, started: float
+) -> None:
+    """Every stage, on workers of its own or those of a cluster."""
     with open_cluster(workers, cluster) as client:
         slots = count_slots(client)
         print(f"Dask dashboard: {client.dashboard_link}  ({slots} workers)", flush=True)
@@ -56,7 +66,6 @@ def build_dataset(
         compute_stage(store, record)
     seal_stage(store)
     record.count(0)
-    return read_status(store)
 
 
 @task(name="read", cache_policy=NO_CACHE, persist_result=False)

@@ -10,11 +10,13 @@ from pathlib import Path
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
 from flows.isolation import Report, shared_child
+from flows.kernel import name_kernel
 from flows.kept import KeptStates, open_kept_states
 from flows.recipe import Recipe
 from pipeline.engines.protocol import DensityEngine
 from pipeline.failures import FailedBefore, MoleculeFailed
 from pipeline.sample import Fields, compute_sample, sample_states
+from storage.claims import claim_shard
 from storage.header import read_header
 from storage.layout import HEADER, PLAN
 from storage.plan import Plan, PlannedSample, read_plan, read_shard_samples
@@ -49,8 +51,13 @@ def _read_work(store: Path, changed_at: int) -> Work:  # noqa: ARG001  (another 
 
 def compute_shard(store: Path, number: int) -> Receipt:
     """Compute a shard, store it whole, then its receipt; a shard that has a receipt is left alone."""
-    if has_receipt(store, number):
-        return read_receipt(store, number)
+    with claim_shard(store, number):
+        if has_receipt(store, number):
+            return read_receipt(store, number)
+        return _compute_missing_shard(store, number)
+
+
+def _compute_missing_shard(store: Path, number: int) -> Receipt:
     started = time.monotonic()
     work = read_work(store)
     shard = work.plan.shards()[number]
@@ -68,6 +75,7 @@ def compute_shard(store: Path, number: int) -> Receipt:
             "sample_seconds": [report.seconds for report in reports],
             "attempts": [report.attempts for report in reports],
             "host": platform.node(),
+            "kernel": name_kernel(),
             "versions": {name: importlib.metadata.version(name) for name in ("rhoflow", "numpy", "zarr")},
         },
     )

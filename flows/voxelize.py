@@ -10,6 +10,7 @@ from flows.fleet import count_slots, open_cluster
 from flows.plan import plan_dataset
 from flows.recipe import check_recipe, recipe_values
 from flows.status import RunRecord, Status, read_status
+from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.header import Header, Origin, begin_store, read_header
 from storage.identity import fingerprint
@@ -58,8 +59,9 @@ def begin_voxelization(store: Path, new: Path, changes: Mapping[str, Mapping[str
 def finish_voxelization(new: Path, workers: int, cluster: str | None, begun: float) -> Status:
     """Plan, compute and seal what is still missing; `begun` is when the command started (time.time())."""
     if not is_sealed(new):
-        plan_dataset(new)
-        with open_cluster(workers, cluster) as client:
-            compute_missing(new.absolute(), client, RunRecord(new, count_slots(client), begun))
-        seal(new)
+        with claim_store(new):
+            plan_dataset(new)
+            with open_cluster(workers, cluster) as client:
+                compute_missing(new.absolute(), client, RunRecord(new, count_slots(client), begun))
+            seal(new)
     return read_status(new)

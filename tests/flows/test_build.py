@@ -95,6 +95,24 @@ def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, home: 
     assert identify(store) == identify(undisturbed)
 
 
+def test_of_two_builds_at_once_the_second_is_refused(undisturbed: Path, home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
+    first = subprocess.Popen(
+        command("build", recipe, store, "--workers", 2),
+        env=environment(home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    claim = store / "work/claim.json"
+    deadline = time.monotonic() + 120
+    while not (claim.exists() and claim.read_text()) and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    refused = rhoflow(home, "build", recipe, store, "--workers", 2, code=1)
+    assert f"is being worked on by process {first.pid} on " in refused
+    assert first.wait(200) == 0
+    assert identify(store) == identify(undisturbed)
+
+
 def test_another_recipe_is_refused_and_nothing_is_lost(undisturbed: Path, home: Path, tmp_path: Path) -> None:
     before = identify(undisturbed)
     recipe = write_recipe(tmp_path, EXTRA)
