@@ -11,11 +11,13 @@ import numpy as np
 from pipeline.failures import FailedBefore
 from pipeline.rotation import rotate_state
 from storage.errors import StoreError
+from storage.identity import fingerprint
 from storage.layout import class_key, decode_text, open_group
 from storage.plan import PlannedSample, read_basis, read_plan, read_planned_samples
 from storage.reader import restore_state
 from storage.receipts import Outcome, read_receipt
 from storage.schema import Basis, ElectronicState, FloatArray
+from storage.seal import is_sealed
 
 
 class KeptStates:
@@ -38,7 +40,7 @@ class KeptStates:
         id = sample.conformer.id
         if id not in self._places:
             refusal = self._refusals[id]
-            raise FailedBefore(refusal.reason, f"{self.store} has no wavefunction of it: {refusal.message}")
+            raise FailedBefore(refusal.reason, f"no wavefunction of it was ever made: {refusal.message}")
         cells, index = self._places[id]
         end = self._read_outcome(cells, index)
         if end.outcome != "ok":
@@ -51,16 +53,29 @@ class KeptStates:
         return states
 
     def _read_outcome(self, cells: int, index: int) -> Outcome:
+        """Raises StoreError where an object that the sample's receipt names is gone."""
         shard = self._shards[cells, index // self._plan.shard_samples]
-        return self._receipt(shard.number).outcomes[index - shard.first]
+        receipt = self._receipt(shard.number)
+        for key in receipt.objects:
+            if not (self.store / key).exists():
+                raise StoreError(
+                    f"{self.store / key} is gone (shard {shard.number}): `rhoflow verify {self.store} --repair`"
+                )
+        return receipt.outcomes[index - shard.first]
 
 
 @functools.lru_cache(maxsize=4)
-def open_kept_states(store: Path, fingerprint: str) -> KeptStates:  # noqa: ARG001  (other content, other states)
-    """Raises StoreError where the store is gone."""
-    if not (store / "zarr.json").exists():
+def open_kept_states(store: Path, expected: str) -> KeptStates:
+    """Raises StoreError where the store is gone, or holds anything else than it did: `expected` is its fingerprint."""
+    if not is_sealed(store):
         raise StoreError(
-            f"{store}, whose wavefunctions are needed, is gone: run `rhoflow voxelize` again with its path"
+            f"{store}, whose wavefunctions are needed, is gone or not sealed: "
+            "run `rhoflow voxelize` again with the path it has now"
+        )
+    if fingerprint(store) != expected:
+        raise StoreError(
+            f"{store} is not the store that voxelization began with, it has changed since: "
+            "put that one back, or voxelize into a new folder"
         )
     return KeptStates(store)
 

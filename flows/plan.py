@@ -84,8 +84,7 @@ def draft_plan(rows: Iterable[ConformedRow], recipe: Recipe, engines: Mapping[st
                 continue
             try:
                 _check_elements(conformer, solving, refused_elements)
-                planned = _place(conformer, row.row, recipe, fields)
-                cells = choose_class(max(planned.grid.shape), recipe.grid.classes)
+                cells, planned = place(conformer, row.row, recipe, fields)
             except MoleculeFailed as failure:
                 draft.refusals.append(Refusal(conformer.id, failure.reason, str(failure)))
             else:
@@ -128,7 +127,10 @@ def _find_element_fault(number: int, engines: Mapping[str, Engine]) -> str:
     return ""
 
 
-def _place(conformer: Conformer, row: int, recipe: Recipe, fields: Sequence[FieldEngine]) -> PlannedSample:
+def place(
+    conformer: Conformer, row: int, recipe: Recipe, fields: Sequence[FieldEngine] = ()
+) -> tuple[int, PlannedSample]:
+    """The conformer's size class, and the conformer on its grid, turned where the recipe says so. Raises TooLarge."""
     box = recipe.grid
     rotation: FloatArray = np.eye(3)
     if box.orient:
@@ -143,7 +145,7 @@ def _place(conformer: Conformer, row: int, recipe: Recipe, fields: Sequence[Fiel
     else:
         grid = place_grid(conformer.positions, spacing, margin, box.classes)
     split = assign_split(conformer.group, recipe.splits.model_dump())
-    return PlannedSample(conformer, row, grid, split, rotation)
+    return choose_class(max(grid.shape), box.classes), PlannedSample(conformer, row, grid, split, rotation)
 
 
 def _lay_out_channels(recipe: Recipe) -> list[ChannelLayout]:

@@ -81,7 +81,7 @@ class BoundedDensity(Table):
 
     boundary: Literal["open", "periodic"] = "open"
     vacuum_angstrom: PositiveFloat | None = Field(
-        None, description="periodic: at the least, between the outermost atoms and each face of the box; by default 2.0"
+        None, description="periodic: at least twice as much lies between the atoms and their images; by default 2.0"
     )
     mesh_spacing_angstrom: PositiveFloat | None = Field(
         None, description="periodic: between the points of the plane waves' mesh; by default 0.0831215, or 200 hartree"
@@ -138,7 +138,8 @@ class Box(Table):
     """The grid of a molecule: a cube, or a box, that holds it with its margin."""
 
     box: Literal["cube", "tight", "file"] = Field(
-        "cube", description="the smallest of the classes, as many cells as needed, or the grid of the molecule's file"
+        "cube",
+        description="the smallest of the classes; as many cells as needed, up to the largest; the grid of the file",
     )
     multiple: PositiveInt = Field(2, description="a tight box has multiples of this many cells along each edge")
     spacing_angstrom: PositiveFloat = 0.2

@@ -7,15 +7,16 @@ from typing import Any
 from flows.compute import compute_missing
 from flows.conform import source_parts
 from flows.fleet import count_slots, open_cluster
-from flows.plan import plan_dataset
-from flows.recipe import check_recipe, recipe_values
+from flows.plan import place, plan_dataset
+from flows.recipe import Recipe, check_recipe, recipe_values
 from flows.status import RunRecord, Status, read_status
+from pipeline.failures import TooLarge
 from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.header import Header, Origin, begin_store, read_header
 from storage.identity import fingerprint
 from storage.layout import SOURCE_END
-from storage.parts import copy_parts
+from storage.parts import copy_parts, read_conformer_part
 from storage.plan import read_plan
 from storage.seal import is_sealed, seal
 
@@ -51,14 +52,31 @@ def begin_voxelization(store: Path, new: Path, changes: Mapping[str, Mapping[str
             f"{key} = {recipe[table][key]!r}" for key in keys if recipe[table][key] != begun.recipe[table][key]
         )
         text += f"\n# Voxelized again since, with [{table}] {words}\n" if words else ""
+    check_fit(store, check_recipe(recipe, store))
     begin_store(new, Header(recipe, text, Origin(str(store.resolve()), fingerprint(store))))
     if not (new / SOURCE_END).exists():
         copy_parts(store, new, source_parts(store))
 
 
+def check_fit(store: Path, recipe: Recipe) -> None:
+    """Raises RequestError where no molecule of the store fits into the recipe's boxes."""
+    failure = None
+    for part in range(source_parts(store)):
+        for row in read_conformer_part(store, part):
+            for conformer in row.conformers:
+                try:
+                    place(conformer, row.row, recipe)
+                except TooLarge as too_large:
+                    failure = too_large
+                else:
+                    return
+    if failure:
+        raise RequestError(f"{store}: no molecule fits; the last one {failure}: give larger --classes")
+
+
 def finish_voxelization(new: Path, workers: int, cluster: str | None, begun: float) -> Status:
     """Plan, compute and seal what is still missing; `begun` is when the command started (time.time())."""
-    if not is_sealed(new):
+    if not is_sealed(new) or read_status(new).missing:
         with claim_store(new):
             plan_dataset(new)
             with open_cluster(workers, cluster) as client:

@@ -23,6 +23,17 @@ class Axis:
     points: Array  # (points of the longest segment, segments): coordinates, bohr; a shorter one has one to spare
 
 
+def check_axes(xp: Any, axes: tuple[Array, Array, Array], least: int, epsilon: float) -> None:
+    """Raises ValueError where coordinates do not ascend or are fewer than `least`, or epsilon is not positive."""
+    if not epsilon > 0:
+        raise ValueError(f"epsilon = {epsilon}: give what may be dropped, a positive number of electrons per bohr³")
+    for name, axis in zip("xyz", axes, strict=True):
+        if axis.shape[0] < least or not bool(xp.all(axis[1:] > axis[:-1])):
+            raise ValueError(
+                f"axis {name}: {axis.shape[0]} coordinates; {least} or more must be given, in ascending order"
+            )
+
+
 def cut_axis(xp: Any, points: Array, longest: int, cells: int) -> Axis:
     """`cells` is 1 where the points are cell boundaries, else 0."""
     parts = segments(points.shape[0] - cells, longest)

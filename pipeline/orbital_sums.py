@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from pipeline.lattice import Array, Table, blocks, cut_axis, join_tables, open_windows, outer, segments, turn
+from pipeline.lattice import (
+    Array,
+    Table,
+    blocks,
+    check_axes,
+    cut_axis,
+    join_tables,
+    open_windows,
+    outer,
+    segments,
+    turn,
+)
 from pipeline.primitives import find_reaches, first_functions, monomial_bounds, monomials, primitives_of
 from pipeline.tables import monomial_gaussians
 from storage.schema import ElectronicState, FloatArray, IntArray
@@ -84,6 +95,7 @@ def _orbital_blocks(
     xp: Any, state: ElectronicState, axes: tuple[Array, Array, Array], epsilon: float, derivatives: bool
 ) -> Iterator[tuple[tuple[slice, slice, slice], Array, list[Array]]]:
     """Block by block, some orbitals at a time: where it is, occupations, ψ (then its slopes), (orbitals, points)."""
+    check_axes(xp, axes, 1, epsilon)
     terms = _orbital_terms(state)
     tables = [_axis_tables(xp, terms, axis, points, epsilon, derivatives) for axis, points in enumerate(axes)]
     coefficients = xp.asarray(terms.coefficients, device=device(axes[0]))
@@ -124,10 +136,10 @@ def _orbital_fields(xp: Any, weights: Array, along_x: list[Array], planes: list[
     return [xp.reshape(field, (weights.shape[0], -1)) for field in fields]
 
 
-def sum_orbitals(state: ElectronicState, axes: tuple[Array, Array, Array], epsilon: float) -> Array:
+def sum_orbitals(state: ElectronicState, axes: tuple[Array, Array, Array], epsilon: float, dtype: Any) -> Array:
     """Σ_i n_i ψ_i², shape (nx, ny, nz)."""
     xp = array_namespace(*axes)
-    out = xp.zeros(tuple(axis.shape[0] for axis in axes), dtype=axes[0].dtype, device=device(axes[0]))
+    out = xp.zeros(tuple(axis.shape[0] for axis in axes), dtype=dtype or axes[0].dtype, device=device(axes[0]))
     for where, occupations, (psi,) in _orbital_blocks(xp, state, axes, epsilon, False):
         psi *= psi
         part = out[where]
@@ -135,10 +147,12 @@ def sum_orbitals(state: ElectronicState, axes: tuple[Array, Array, Array], epsil
     return out
 
 
-def sum_orbital_gradients(state: ElectronicState, axes: tuple[Array, Array, Array], epsilon: float) -> Array:
+def sum_orbital_gradients(
+    state: ElectronicState, axes: tuple[Array, Array, Array], epsilon: float, dtype: Any
+) -> Array:
     """2 Σ_i n_i ψ_i ∇ψ_i, shape (3, nx, ny, nz)."""
     xp = array_namespace(*axes)
-    out = xp.zeros((3, *(axis.shape[0] for axis in axes)), dtype=axes[0].dtype, device=device(axes[0]))
+    out = xp.zeros((3, *(axis.shape[0] for axis in axes)), dtype=dtype or axes[0].dtype, device=device(axes[0]))
     for where, occupations, (psi, *slopes) in _orbital_blocks(xp, state, axes, epsilon, True):
         for axis, slope in enumerate(slopes):
             slope *= psi

@@ -7,7 +7,19 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from pipeline.hermite import expand_pairs
-from pipeline.lattice import Array, Axis, Table, Windows, blocks, cut_axis, join_tables, open_windows, outer, turn
+from pipeline.lattice import (
+    Array,
+    Axis,
+    Table,
+    Windows,
+    blocks,
+    check_axes,
+    cut_axis,
+    join_tables,
+    open_windows,
+    outer,
+    turn,
+)
 from pipeline.pairs import DensityMatrix, Pairs, batches, screened_pairs
 from pipeline.primitives import find_reaches
 from pipeline.tables import Tabulate, hermite_in_cells
@@ -35,15 +47,17 @@ def sum_pairs(
     tabulate: Tabulate,
     epsilon: float,
     derivatives: tuple[tuple[int, int, int], ...],
+    dtype: Any,
 ) -> Array:
     """Σ_pairs H_tuv Λ_t Λ_u Λ_v on the grid for each set of derivatives, shape (components, nx, ny, nz)."""
     xp = array_namespace(*axes)
     cells = int(tabulate is hermite_in_cells)
+    check_axes(xp, axes, 1 + cells, epsilon)
     lattice = [
         cut_axis(xp, xp.astype(axis, xp.float64), longest, cells) for axis, longest in zip(axes, BLOCK, strict=True)
     ]
     shape = tuple(axis.shape[0] - cells for axis in axes)
-    out = xp.zeros((len(derivatives), *shape), dtype=axes[0].dtype, device=device(axes[0]))
+    out = xp.zeros((len(derivatives), *shape), dtype=dtype or axes[0].dtype, device=device(axes[0]))
     highest = max(max(shift) for shift in derivatives)
     for batch in batches(screened_pairs(density, epsilon)):
         expanded = [_expand(xp, group, lattice, tabulate, highest, epsilon) for group in _by_total_degree(batch)]

@@ -26,6 +26,14 @@ class DensityMatrix:
     basis: Basis
     values: FloatArray  # (functions, functions)
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where the matrix is not symmetric, or not of this basis."""
+        size = self.basis.size(self.numbers)
+        if self.values.shape != (size, size):
+            raise ValueError(f"a density matrix of shape {self.values.shape} for {size} basis functions")
+        if not np.allclose(self.values, self.values.T, rtol=1e-6, atol=1e-8):
+            raise ValueError("the density matrix is not symmetric: give (D + Dᵀ)/2")
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -73,7 +81,7 @@ def _atom_pairs(
     largest = max(float(np.sum(np.abs(element.expansion) * weights[z])) for z, element in elements.items())
     diffuse = min(float(element.exponents.min()) for element in elements.values())
     steep = max(float(element.exponents.max()) for element in elements.values())
-    peak = float(np.max(np.abs(density.values))) * largest**2 * math.sqrt(1 + 4 * steep)
+    peak = float(max(density.values.max(), -density.values.min())) * largest**2 * math.sqrt(1 + 4 * steep)
     reach = math.sqrt(max(math.log(max(peak, epsilon) / epsilon), 0) / (0.45 * diffuse))
     pairs = cKDTree(density.positions).query_pairs(reach, output_type="ndarray").astype(np.int64)
     pairs = np.concatenate([np.repeat(np.arange(len(density.numbers)), 2).reshape(-1, 2), pairs])

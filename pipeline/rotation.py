@@ -12,8 +12,11 @@ from storage.schema import ElectronicState, FloatArray, Shell
 def rotate_state(state: ElectronicState, rotation: FloatArray) -> ElectronicState:
     """The same state of the molecule turned about the origin by an orthogonal matrix (3, 3), proper or not.
 
-    Positions become positions @ rotation.T; the density at rotation @ r is what it was at r.
+    Positions become positions @ rotation.T; the density at rotation @ r is what it was at r. Raises ValueError for
+    another matrix, and for a periodic state, whose lattice would have to turn too.
     """
+    if state.cell is not None:
+        raise ValueError(f"a periodic state (box of {state.cell} bohr) cannot be turned: its lattice would turn too")
     if not np.allclose(rotation @ rotation.T, np.eye(3), rtol=0, atol=1e-10):
         raise ValueError(f"not an orthogonal matrix: {np.asarray(rotation).tolist()}")
     orbitals = np.empty_like(state.orbitals)

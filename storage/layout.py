@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TABLE_CHUNK = 16384  # rows of a small array in one chunk
 ATOM_CHUNK = 65536
 

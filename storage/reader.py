@@ -84,7 +84,7 @@ class StoredSample:
 
         Raises RequestError where the cells do not divide, and for lengths of gradients, which have no mean of meaning.
         """
-        if channel in self.lengths:
+        if channel in self.lengths and self.sampling == "cell":
             raise RequestError(
                 f"channel {channel!r} holds lengths of vectors, whose mean is not the length on coarser cells: "
                 "make them from the wavefunctions with `rhoflow voxelize --spacing-angstrom`"
@@ -182,10 +182,13 @@ class Dataset:
         return self._bases[density]
 
     def _class_frame(self, cells: int) -> pd.DataFrame:
-        columns = self._columns(self._root[class_key(cells)])
+        group: Any = self._root[class_key(cells)]
+        columns = self._columns(group)
         frame = pd.DataFrame(columns)
         frame.insert(1, "cells", cells)
         frame.insert(2, "sample", np.arange(len(frame)))
+        for axis, widths in zip("xyz", group["spacing"][...].T, strict=True):
+            frame[f"spacing_{axis}_bohr"] = widths
         frame.insert(3, "conformer", [int(id.rsplit("#", 1)[1]) for id in frame["id"]])
         return frame.set_index("id")
 

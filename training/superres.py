@@ -119,7 +119,19 @@ def validate(network: SuperResolver, pairs: Pairs, ids: list[str]) -> float:
 
 def describe_origin(dataset: Dataset, config: SuperresConfig, ids: list[str]) -> Origin:
     groups = sorted({str(group) for group in dataset.table.loc[ids, "group"]})
-    return Origin(str(dataset.store), config.input, config.target, dataset[ids[0]].grid.spacing, groups)
+    return Origin(str(dataset.store), config.input, config.target, find_spacing(dataset), groups)
+
+
+def find_spacing(dataset: Dataset) -> tuple[float, float, float]:
+    """The width of every sample's cells, bohr. Raises StoreError where samples differ, or cells are no cubes."""
+    widths = dataset.table[["spacing_x_bohr", "spacing_y_bohr", "spacing_z_bohr"]].to_numpy()
+    low, high = float(widths.min()), float(widths.max())
+    if high > low * (1 + 1e-6):
+        raise StoreError(
+            f"{dataset.store} has cells from {low:.4g} to {high:.4g} bohr wide, but a model learns one width, the same "
+            "along each axis: train on a store whose samples have it"
+        )
+    return low, low, low
 
 
 def find_peak(dataset: Dataset, input: str) -> float:

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from flows.recipe import DftDensity, FileDensity, GaussianDensity, Recipe, SadDensity
+from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, Recipe, SadDensity
 from flows.report.html import facts, paragraph
 from flows.report.tally import Tally
 
@@ -30,14 +30,20 @@ def describe(recipe: Recipe) -> str:
     kind = "Valence-electron" if recipe.electrons == "valence" else "All-electron"
     densities = " and ".join(f"{name} ({_describe_density(recipe, name)})" for name in recipe.densities)
     sampling = "exact averages over cells" if recipe.grid.sampling == "cell" else "values at the centres of cells"
-    return (
-        f"{kind} densities of molecules from {recipe.source.path.name}: {densities}, stored as {sampling} "
-        f"of {recipe.grid.spacing_angstrom:g} Å with at least {recipe.grid.margin_angstrom:g} Å around the atoms."
-    )
+    box = f"{recipe.grid.spacing_angstrom:g} Å with at least {recipe.grid.margin_angstrom:g} Å around the atoms"
+    if recipe.grid.box == "file":
+        box = "the grids of their files"
+    return f"{kind} densities of molecules from {recipe.source.path.name}: {densities}, stored as {sampling} of {box}."
 
 
 def _describe_density(recipe: Recipe, name: str) -> str:
     density = recipe.densities[name]
+    if getattr(density, "boundary", "open") == "periodic":
+        return f"{_describe_method(density)}, in a periodic box"
+    return _describe_method(density)
+
+
+def _describe_method(density: Density) -> str:
     if isinstance(density, DftDensity):
         core = "" if density.pseudopotential == "none" else f", {density.pseudopotential} pseudopotentials"
         return f"DFT, {density.functional}/{density.basis}{core}"

@@ -27,6 +27,7 @@ LAST = 54  # Xe
 CORES = {0: (), 2: (1,), 10: (2, 1), 18: (3, 2), 28: (3, 2, 1), 36: (4, 3, 1), 46: (4, 3, 2)}  # electrons → s, p, d
 BASIS_SET = "ano-rcc"  # its primitives only, uncontracted: the same exponents serve without relativity
 DIGITS = 8
+STARTS = 4  # of every fit
 
 
 def core_of(number: int) -> tuple[int, ...]:
@@ -67,7 +68,7 @@ def residual(log_exponents: FloatArray, orbitals: FloatArray, degree: int) -> Fl
     return np.asarray(orbitals - span @ (span.T @ orbitals)).ravel()
 
 
-def best_exponents(orbitals: FloatArray, degree: int, starts: int = 4) -> FloatArray:
+def best_exponents(orbitals: FloatArray, degree: int) -> FloatArray:
     """Exponents of least squared residual among the optima reached from random starts, falling."""
     count = 2 * orbitals.shape[1] + 4
     squares = 1 / np.sum((RADIUS[:, None] * orbitals) ** 2, axis=0)  # 1/⟨r²⟩: the scale of an orbital's exponents
@@ -77,7 +78,7 @@ def best_exponents(orbitals: FloatArray, degree: int, starts: int = 4) -> FloatA
         least_squares(
             residual, np.linspace(low, high + rng.uniform(0, 5), count), args=(orbitals, degree), bounds=(-4, 16)
         )
-        for _ in range(starts)
+        for _ in range(STARTS)
     ]
     best = min(found, key=lambda result: float(result.cost))
     return np.sort(np.exp(best.x))[::-1]

@@ -16,7 +16,6 @@ from pipeline.engines.dft import CONVERGENCE, MAX_CYCLES, check_functional, conv
 from pipeline.engines.periodic_box import PeriodicBox
 from pipeline.engines.pyscf_cell import build_cell, check_periodic
 from pipeline.engines.pyscf_molecule import basis_of, build_atom, check_method
-from pipeline.failures import InvalidInput
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, IntArray
 
 
@@ -68,11 +67,6 @@ class PeriodicDftEngine:
 
     def solve(self, conformer: Conformer) -> ElectronicState:
         basis = self.basis(conformer.numbers)
-        if conformer.charge:
-            raise InvalidInput(
-                f"{conformer.id}: the energy of a charge ({conformer.charge}) in a periodic box is not defined: "
-                'use boundary = "open"'
-            )
         with lib.with_omp_threads(1):
             cell = build_cell(conformer, self.basis_set, self.pseudopotential, self.box)
             field = converge(self.mean_field(cell), conformer)

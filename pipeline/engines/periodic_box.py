@@ -14,7 +14,7 @@ WIDEST_SPACING = 0.2  # bohr; at 0.23 the energy of water is off by a millihartr
 class PeriodicBox:
     """How large a molecule's box is, and how finely the mesh of its plane waves divides it."""
 
-    vacuum: float  # bohr, at the least, between the outermost atoms and each face
+    vacuum: float  # bohr; at least twice as much lies between the atoms and their images
     spacing: float  # bohr, of the mesh
     multiple: int  # mesh points along each edge are a multiple of it
 

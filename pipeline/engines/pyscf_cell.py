@@ -7,6 +7,7 @@ from pyscf.pbc import gto
 
 from pipeline.engines.periodic_box import PeriodicBox
 from pipeline.engines.pyscf_molecule import ALL_ELECTRON, UNBOUNDED, build_mol
+from pipeline.failures import InvalidInput
 from storage.schema import Conformer, FloatArray
 
 
@@ -21,6 +22,11 @@ def check_periodic(pseudopotential: str) -> None:
 def build_cell(conformer: Conformer, basis: str, pseudopotential: str, box: PeriodicBox) -> gto.Cell:
     """The conformer in its box, once its elements, its distances and its electrons make sense."""
     mol = build_mol(conformer, basis, pseudopotential)
+    if conformer.charge:
+        raise InvalidInput(
+            f"{conformer.id}: a charge ({conformer.charge}) repeated in every periodic box has no defined energy: "
+            'use boundary = "open"'
+        )
     edges = box.edges(conformer.positions)
     # The mean of the atoms is the centre of the box, as in the published data: where atoms lie between the points of
     # the mesh is worth 1e-5 hartree, and so does not depend on where the molecule is.
@@ -30,7 +36,7 @@ def build_cell(conformer: Conformer, basis: str, pseudopotential: str, box: Peri
     cell = gto.Cell(atom=atoms, unit="Bohr", basis=basis, pseudo=pseudopotential, verbose=0, max_memory=UNBOUNDED)
     cell.a, cell.mesh = np.diag(edges), np.array(box.mesh(conformer.positions))
     cell.ke_cutoff = (math.pi / box.spacing) ** 2 / 2  # hartree, of the shortest wave on the mesh
-    cell.charge, cell.spin = conformer.charge, conformer.unpaired
+    cell.spin = conformer.unpaired
     return cell.build(dump_input=False, parse_arg=False)
 
 

@@ -67,10 +67,6 @@ def make_case(name: str, smiles: str, basis: str) -> Case:
     return Case(state, mol, (x, y, z))
 
 
-def as_float32(axes: tuple[FloatArray, FloatArray, FloatArray]) -> collocation.Axes[FloatArray]:
-    return tuple(axis.astype(np.float32) for axis in axes)  # type: ignore[return-value]
-
-
 def bench(name: str, smiles: str, basis: str, rounds: int) -> None:
     case = make_case(name, smiles, basis)
     mol, state = case.mol, case.state
@@ -100,7 +96,7 @@ def bench(name: str, smiles: str, basis: str, rounds: int) -> None:
     reference, slopes = cubegen_loop(), pyscf_gradient()
     print(f"{name}, {basis}, {'×'.join(map(str, case.shape))} points of {SPACING} bohr")
     ours = {
-        "points, float32": lambda: collocation.density_at_points(state, as_float32(case.points), SINGLE),
+        "points, float32": lambda: collocation.density_at_points(state, case.points, SINGLE, np.float32),
         "points, float64": lambda: collocation.density_at_points(state, case.points, DOUBLE),
         "exact averages, float64": lambda: collocation.density_in_cells(state, case.edges, DOUBLE),
     }
@@ -111,7 +107,7 @@ def bench(name: str, smiles: str, basis: str, rounds: int) -> None:
     print(f"  {'points, float32':<26} {compare(points, occupied_orbitals, rounds)} PySCF eval_rho2 with mask")
     if rounds > 1:
         print(f"  {'points, float32':<26} {compare(points, gbasis_loop, 1)} qc-gbasis", flush=True)
-    gradient = lambda: collocation.gradient_at_points(state, as_float32(case.points), SINGLE)  # noqa: E731
+    gradient = lambda: collocation.gradient_at_points(state, case.points, SINGLE, np.float32)  # noqa: E731
     error = np.abs(gradient() - slopes).sum() / np.abs(slopes).sum()
     print(
         f"  {'gradient, float32':<26} {compare(gradient, pyscf_gradient, rounds)} PySCF's  NMAE {error:.0e}", flush=True

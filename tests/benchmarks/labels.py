@@ -1,4 +1,4 @@
-"""`make label-errors`: how far a stored PBE density is from what it stands for, cause by cause, over ten molecules."""
+"""How far a stored PBE density is from what it stands for, cause by cause, over ten molecules."""
 
 import os
 

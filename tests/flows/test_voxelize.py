@@ -1,17 +1,20 @@
 """Another grid from kept wavefunctions is what a build on that grid would have stored."""
 
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from storage.identity import identify
-from storage.layout import SEAL, receipt_key
+from storage.layout import PLAN, SEAL, SOURCE_END, receipt_key
 from storage.outcomes import read_row_outcomes
 from storage.plan import read_plan
 from storage.reader import open_dataset
-from tests.flows.small_build import rhoflow, write_recipe
+from storage.receipts import read_receipt
+from tests.flows.small_build import command, environment, rhoflow, write_recipe
 
 EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5", "giant,CCCCCCCCCCCCCCCCCCCC,2.5")
 COARSE = ("--spacing-angstrom", "0.8", "--margin-angstrom", "2", "--classes", "8,12,40", "--box", "tight")
@@ -71,32 +74,105 @@ def test_what_had_failed_fails_with_the_same_reason(built: Path, coarse: Path) -
     before = {row.id: row for row in read_row_outcomes(built, read_plan(built))}
     after = {row.id: row for row in read_row_outcomes(coarse, read_plan(coarse))}
     assert {id: row.outcome for id, row in after.items()} == {id: row.outcome for id, row in before.items()}
-    assert "has no wavefunction of it: needs" in after["giant"].message
+    assert "no wavefunction of it was ever made: needs" in after["giant"].message
     assert after["twin"].duplicate_of == "m4#0"
 
 
-def test_an_interrupted_voxelization_resumes_to_the_identical_store(home: Path, built: Path, coarse: Path) -> None:
-    whole = identify(coarse)
-    (coarse / SEAL).unlink()
-    for shard in read_plan(coarse).shards()[1::2]:
-        (coarse / receipt_key(shard.number)).unlink()
-        shutil.rmtree(coarse / "rows", ignore_errors=True)
-    rhoflow(home, "voxelize", built, coarse, *COARSE, "--workers", "1")
-    assert identify(coarse) == whole
-    refused = rhoflow(home, "voxelize", built, coarse, "--spacing-angstrom", "0.7", code=2)
+@pytest.mark.parametrize("seconds", [1.5, 3.0, 4.5])
+def test_a_killed_voxelization_resumes_to_the_identical_store(
+    home: Path, built: Path, coarse: Path, tmp_path: Path, seconds: float
+) -> None:
+    new = tmp_path / "new.zarr"
+    running = subprocess.Popen(
+        command("voxelize", built, new, *COARSE, "--workers", 1),
+        env=environment(home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(seconds)
+    running.kill()
+    running.wait()
+    rhoflow(home, "voxelize", built, new, *COARSE, "--workers", "1")
+    assert identify(new) == identify(coarse)
+    refused = rhoflow(home, "voxelize", built, new, "--spacing-angstrom", "0.7", code=2)
     assert "grid.spacing_angstrom was 0.8, is 0.7" in refused
 
 
-def test_turned_molecules_keep_their_densities(home: Path, built: Path, tmp_path: Path) -> None:
-    rhoflow(home, "voxelize", built, tmp_path / "turned.zarr", "--orient", "--workers", "1")
-    turned, before = open_dataset(tmp_path / "turned.zarr"), open_dataset(built)
-    for id in turned.ids:
-        sample, other = turned[id], before[id]
-        assert sample.positions == pytest.approx(other.positions @ sample.planned.rotation.T, abs=1e-12)
-        electrons = sample.channels["target"].sum(dtype=np.float64) * sample.grid.cell_volume
-        assert electrons == pytest.approx(
-            other.channels["target"].sum(dtype=np.float64) * other.grid.cell_volume, abs=1e-4
-        )
+@pytest.mark.parametrize("left", ["header", "copy", "plan", "half"])
+def test_whatever_was_left_behind_is_finished(home: Path, built: Path, coarse: Path, tmp_path: Path, left: str) -> None:
+    new = tmp_path / "new.zarr"
+    shutil.copytree(coarse, new)
+    (new / SEAL).unlink()
+    shutil.rmtree(new / "rows")
+    for shard in read_plan(new).shards()[1 if left == "half" else 0 :: 2]:
+        (new / receipt_key(shard.number)).unlink()
+    if left != "half":
+        shutil.rmtree(new / "work/receipts")
+    if left in ("header", "copy"):
+        (new / PLAN).unlink()
+        (new / SOURCE_END).unlink()
+    if left == "header":
+        shutil.rmtree(new / "work/conformers")
+    if left in ("header", "copy"):  # no other molecules may take the place of those that were being copied
+        assert "begun by `rhoflow voxelize`" in rhoflow(home, "plan", write_recipe(tmp_path / "other"), new, code=2)
+    rhoflow(home, "voxelize", built, new, *COARSE, "--workers", "1")
+    assert identify(new) == identify(coarse)
+
+
+def test_a_changed_or_damaged_source_stops_the_work_and_fails_no_molecule(
+    home: Path, built: Path, coarse: Path, tmp_path: Path
+) -> None:
+    source, new = tmp_path / "source.zarr", tmp_path / "new.zarr"
+    shutil.copytree(built, source)
+    rhoflow(home, "voxelize", source, new, *COARSE, "--workers", "1")
+    (new / receipt_key(1)).unlink()
+    lost = next(key for key in read_receipt(source, 1).objects if "orbitals_" in key)
+    (source / lost).rename(tmp_path / "kept")
+    assert f"{lost} is gone" in rhoflow(home, "run", new, code=1)
+    (tmp_path / "kept").rename(source / lost)
+    receipt = source / receipt_key(0)
+    receipt.write_text(receipt.read_text().replace('"ok"', '"timeout"', 1))
+    assert "it has changed since" in rhoflow(home, "run", new, code=1)
+    shutil.rmtree(source)
+    shutil.copytree(built, source)
+    rhoflow(home, "voxelize", source, new, *COARSE, "--workers", "1")  # sealed, but one receipt was gone
+    assert identify(new) == identify(coarse)
+
+
+TURNED = """
+[source]
+path = "molecules.smi"
+[densities.guess]
+engine = "gfn2"
+[densities.atoms]
+engine = "sad"
+[grid]
+spacing_angstrom = 0.4
+classes = [24, 32]
+orient = false
+[store]
+round_to = 0
+"""
+
+
+def test_turned_molecules_are_what_a_build_in_that_orientation_gives(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "molecules.smi").write_text("CO methanol\nC#N cyanide\nFS(F)=O fluoride\n")
+    stores = {}
+    for orient in ("false", "true"):
+        (tmp_path / "recipe.toml").write_text(TURNED.replace("orient = false", f"orient = {orient}"))
+        stores[orient] = tmp_path / f"{orient}.zarr"
+        for arguments in (("plan", tmp_path / "recipe.toml"), ("run",), ("seal",)):
+            rhoflow(home, *arguments, stores[orient])
+    for here, there, option in (("false", "true", "--orient"), ("true", "false", "--no-orient")):
+        turned = tmp_path / f"turned-{there}.zarr"
+        rhoflow(home, "voxelize", stores[here], turned, option, "--workers", "1")
+        found, expected = open_dataset(turned), open_dataset(stores[there])
+        assert len(found) == 3
+        for id in found.ids:
+            assert found[id].positions == pytest.approx(expected[id].positions, abs=1e-10)
+            for name in found.channels:
+                difference = np.abs(found[id].channels[name] - expected[id].channels[name])
+                assert difference.sum() < 1e-6 * expected[id].channels[name].sum()
 
 
 PERIODIC = """
@@ -137,6 +213,9 @@ def test_periodic_densities_keep_their_box(home: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_voxelized_is_refused(home: Path, built: Path, coarse: Path, tmp_path: Path) -> None:
     assert "into itself" in rhoflow(home, "voxelize", built, built, code=2)
+    nothing_fits = rhoflow(home, "voxelize", built, tmp_path / "a", "--spacing-angstrom", "0.05", code=2)
+    assert "no molecule fits" in nothing_fits
+    assert "give larger --classes" in nothing_fits
     assert "write numbers with commas" in rhoflow(home, "voxelize", built, tmp_path / "a", "--classes", "8;9", code=2)
     assert "grid.sampling" in rhoflow(home, "voxelize", built, tmp_path / "a", "--sampling", "mean", code=2)
     assert not (tmp_path / "a").exists()

@@ -271,3 +271,35 @@ def test_same_input_gives_the_same_bits(water: Case) -> None:
     edges, _ = lattice((20, 20, 20), 0.5)
     first, second = (density_in_cells(water[1], edges, 1e-9) for _ in range(2))
     assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("shift", [0.0, 50.0])
+def test_single_precision_is_right_wherever_the_molecule_is(water: Case, shift: float) -> None:
+    """Coordinates stay in double precision: 50 bohr away, single ones would be off by 4e-6 bohr."""
+    state = replace(water[1], positions=water[1].positions + shift)
+    edges = tuple(shift + np.arange(-5.0, 5.1, 0.25) for _ in range(3))
+    for sample in (density_at_points, density_in_cells, gradient_at_points, gradient_in_cells):
+        double, single = sample(state, edges, 1e-9), sample(state, edges, 1e-9, np.float32)
+        assert single.dtype == np.float32
+        assert np.abs(single - double).sum() < 2e-7 * np.abs(double).sum()
+
+
+def test_coordinates_that_do_not_ascend_are_refused(water: Case) -> None:
+    up = np.linspace(-2, 2, 9)
+    for wrong in (up[::-1], np.array([0.0, 1.0, np.nan]), np.array([1.0, 1.0]), np.array([])):
+        with pytest.raises(ValueError, match=r"axis y: \d coordinates; \d or more must be given, in ascending order"):
+            density_at_points(water[1], (up, wrong, up), 1e-6)
+        with pytest.raises(ValueError, match="axis z"):
+            gradient_in_cells(water[1], (up, up, wrong), 1e-6)
+    with pytest.raises(ValueError, match="axis x: 1 coordinates; 2 or more"):
+        density_in_cells(water[1], (up[:1], up, up), 1e-6)
+    with pytest.raises(ValueError, match="epsilon = 0"):
+        density_at_points(water[1], (up, up, up), 0.0)
+
+
+def test_a_matrix_of_another_basis_or_without_symmetry_is_refused(water: Case) -> None:
+    state, values = water[1], density_matrix(water[1]).values
+    with pytest.raises(ValueError, match="for 24 basis functions"):
+        DensityMatrix(state.numbers, state.positions, state.basis, values[:3, :3])
+    with pytest.raises(ValueError, match="not symmetric"):
+        DensityMatrix(state.numbers, state.positions, state.basis, np.triu(values))

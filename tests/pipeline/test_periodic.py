@@ -187,8 +187,9 @@ def test_methods_that_no_mesh_serves_are_refused_before_any_molecule(method: tup
 
 
 def test_charges_elements_and_impossible_molecules_are_refused_by_name() -> None:
-    with pytest.raises(InvalidInput, match=r'charge \(-1\) in a periodic box .* "open"'):
-        QUICK.solve(conformer([8, 1], WATER_XYZ[:2], charge=-1))
+    for engine in (QUICK, SadEngine("gth-szv", box=QUICK.box)):
+        with pytest.raises(InvalidInput, match=r'charge \(-1\) repeated in every periodic box .* "open"'):
+            engine.solve(conformer([8, 1], WATER_XYZ[:2], charge=-1))
     with pytest.raises(InvalidInput, match="cannot have 1 unpaired"):
         QUICK.solve(conformer([8, 1, 1], WATER_XYZ, unpaired=1))
     with pytest.raises(UnsupportedElement, match="Au"):

@@ -1,5 +1,7 @@
 """Turned states against what turning a picture does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import ortho_group
@@ -62,3 +64,8 @@ def test_positions_and_dipole_turn_and_turning_back_restores_the_orbitals(state:
 def test_a_matrix_that_is_no_rotation_is_refused(state: ElectronicState) -> None:
     with pytest.raises(ValueError, match="orthogonal"):
         rotate_state(state, np.diag([1.0, 1.0, 1.1]))
+
+
+def test_a_periodic_state_is_not_turned(state: ElectronicState) -> None:
+    with pytest.raises(ValueError, match="its lattice would turn too"):
+        rotate_state(replace(state, cell=(9.0, 8.0, 7.0)), np.eye(3))
