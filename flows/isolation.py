@@ -37,6 +37,7 @@ class Report(Generic[T]):
     end: T | MoleculeFailed
     seconds: float
     attempts: int = 1
+    peak_gib: float = 0.0  # the most memory that the child has used so far
 
 
 class Child:
@@ -71,8 +72,8 @@ class Child:
             allowed = seconds * 2**overruns
             started = time.monotonic()
             try:
-                end, used = self._schedule(_measure, (function, *arguments), allowed).result()
-                return Report(end, spent + used, 1 + crashes + overruns)
+                end, used, peak = self._schedule(_measure, (function, *arguments), allowed).result()
+                return Report(end, spent + used, 1 + crashes + overruns, peak)
             except TimeoutError:
                 overruns += 1
                 if overruns == TIME_ATTEMPTS:
@@ -124,7 +125,8 @@ def _limit_process(memory: int, parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
-def _measure(function: Callable[..., T], *arguments: Any) -> tuple[T | MoleculeFailed, float]:
+def _measure(function: Callable[..., T], *arguments: Any) -> tuple[T | MoleculeFailed, float, float]:
+    """How the call ended, its CPU seconds, and the process's largest memory until now, GiB."""
     started = time.process_time()
     try:
         end: T | MoleculeFailed = function(*arguments)
@@ -132,4 +134,5 @@ def _measure(function: Callable[..., T], *arguments: Any) -> tuple[T | MoleculeF
         end = failure
     except MemoryError:
         end = OutOfMemory("needs more memory than limits.memory_gib allows: raise it, or use a smaller grid or basis")
-    return end, time.process_time() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    return end, time.process_time() - started, peak

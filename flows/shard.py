@@ -10,8 +10,8 @@ from pathlib import Path
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
 from flows.isolation import Report, shared_child
-from flows.kernel import name_kernel
 from flows.kept import KeptStates, open_kept_states
+from flows.kernel import name_kernel
 from flows.recipe import Recipe
 from pipeline.engines.protocol import DensityEngine
 from pipeline.failures import FailedBefore, MoleculeFailed
@@ -74,6 +74,7 @@ def _compute_missing_shard(store: Path, number: int) -> Receipt:
             "wall_seconds": time.monotonic() - started,
             "sample_seconds": [report.seconds for report in reports],
             "attempts": [report.attempts for report in reports],
+            "peak_memory_gib": max(report.peak_gib for report in reports),
             "host": platform.node(),
             "kernel": name_kernel(),
             "versions": {name: importlib.metadata.version(name) for name in ("rhoflow", "numpy", "zarr")},

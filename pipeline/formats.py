@@ -1,9 +1,12 @@
 """Fields on grids as other programs write and read them: cube, CCP4/MRC and npz files."""
 
 import gzip
+import io
 import itertools
+import lzma
 import math
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +18,7 @@ from typing import Any, TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.elements import NUMBERS
+from pipeline.elements import NUMBERS, SYMBOLS
 from pipeline.records import read_comment, read_whole
 from pipeline.units import ANGSTROM_PER_BOHR, BOHR_PER_ANGSTROM
 from storage.errors import RequestError
@@ -25,9 +28,16 @@ CUBE_ENDINGS = (".cube", ".cube.gz", ".cub", ".cub.gz")
 VOLUME_ENDINGS = (*CUBE_ENDINGS, ".npz")  # that can be read
 
 _PER_LINE = 6  # values, in a cube
+_BLOCK = 2**20  # bytes of a cube's lines that are read at once
+_LARGEST_RATIO = 1032  # of plain to gzipped bytes (zlib's technical notes)
+_FIRST_ATOM = 7  # line of a cube
 _ORIGIN_WORD = 50  # of a CCP4 header, counted from 1; two more follow
+_DAMAGED = (ValueError, OSError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _STRAIGHT = 1e-8  # bohr: step vectors that lean no more than this run along their axis
+_VOLUMES = {"bohr3": 1.0, "angstrom3": ANGSTROM_PER_BOHR**3}
 _LENGTH_UNITS = {"bohr": 1.0, "angstrom": BOHR_PER_ANGSTROM, "ang": BOHR_PER_ANGSTROM}
+_DENSITY_UNITS = {f"{count}_per_{volume}": unit for count in ("electrons", "e") for volume, unit in _VOLUMES.items()}
+_OTHER_UNIT = "hartree|rydberg|ev|volts?|debye|coulomb|kcal|kj|mol|bohr|angstrom|ang|nm|electrons"
 
 
 class FormatError(RequestError):
@@ -58,6 +68,10 @@ class Volume:
 
 def _fault(path: Path, fault: str) -> FormatError:
     return FormatError(f"{path.name}: {fault}")
+
+
+def _line_fault(path: Path, line: int, fault: str) -> FormatError:
+    return FormatError(f"{path.name}, line {line}: {fault}")
 
 
 def is_volume_file(path: Path) -> bool:
@@ -100,22 +114,30 @@ def read_volume(path: Path) -> Volume:
 
 def select_density(volume: Volume, key: str | None, path: Path) -> FloatArray:
     """The field called `key`, or the only density there is, in electrons/bohr³. Raises FormatError."""
+    name = name_density(volume, key, path)
+    return np.asarray(volume.fields[name], dtype=np.float64) * _density_unit(name, path)
+
+
+def name_density(volume: Volume, key: str | None, path: Path) -> str:
+    """`key` where it names a field, or the name of the only density there is. Raises FormatError."""
     fields = volume.fields
+    if all(re.fullmatch(r"orbital_\d+", name) for name in fields):
+        raise _fault(path, "it holds orbital data sets; write the density")
     densities = [name for name in fields if len(fields) == 1 or re.search("_electrons_per_[a-z]+3$", name)]
     chosen = key if key is not None else densities[0] if len(densities) == 1 else None
     if chosen is None or chosen not in fields:
         asked = f"has no field {key!r}" if key else "does not say which of its fields is the density"
         raise _fault(path, f"{asked}: name one of {', '.join(fields) or 'none'} in the density's `key`")
-    return np.asarray(fields[chosen], dtype=np.float64) * _density_unit(chosen, path)
+    return chosen
 
 
 def _density_unit(name: str, path: Path) -> float:
     """Electrons/bohr³ in the unit that a field's name ends in; a name without a unit means electrons/bohr³."""
-    units = {"bohr3": 1.0, "angstrom3": ANGSTROM_PER_BOHR**3}
-    unit = name.rsplit("_per_", 1)[1] if "_per_" in name else "bohr3"
-    if unit not in units:
-        raise _fault(path, f"field {name!r} ends in the unit 'per {unit}': give electrons_per_bohr3 or _angstrom3")
-    return units[unit]
+    said = re.match(rf"(?:.*_)?([^_]*_per_.+|(?i:{_OTHER_UNIT}))$", name)
+    if said and said[1] not in _DENSITY_UNITS:
+        unit = said[1].replace("_", " ")
+        raise _fault(path, f"field {name!r} ends in the unit {unit!r}: give electrons_per_bohr3 or _angstrom3")
+    return _DENSITY_UNITS[said[1]] if said else 1.0
 
 
 # Cube: bohr, electrons/bohr³, z fastest
@@ -157,34 +179,44 @@ def _lengths(values: Sequence[float]) -> str:
 
 
 def read_cube(path: Path) -> Volume:
-    """Every value of every point, plain or gzipped. Fields without names are value_1, value_2, …
+    """Every value of every point, plain or gzipped, as float64; the peak is that array and some 20 MB.
 
-    Raises FormatError, also for a grid that does not run along x, y and z.
+    Fields without names are value_1, value_2, …, or orbital_1, … where the file declares orbitals by a negative number
+    of atoms. Raises FormatError, also for a grid that does not run along x, y and z.
     """
     with _open_text(path) as file:
         scene, names = _read_cube_head(file, path)
-        words = file.read().split()
-    shape = (*scene.grid.shape, len(names))
-    if len(words) != math.prod(shape):
-        raise _fault(
-            path,
-            f"{len(words)} values follow its head, but {' x '.join(map(str, shape))} = {math.prod(shape)} are "
-            "needed: is it cut off? Write it again",
-        )
-    values = _read_values(words, path).reshape(shape)
+        values = _read_values(file, (*scene.grid.shape, len(names)), path)
     return Volume(scene, dict(zip(names, np.moveaxis(values, -1, 0), strict=True)))
 
 
-def _read_values(words: Sequence[str], path: Path) -> FloatArray:
+def _read_values(file: TextIO, shape: tuple[int, ...], path: Path) -> FloatArray:
+    """What follows the head. The array is never larger than the file can fill, whatever the head says."""
+    count, found, wrong = math.prod(shape), 0, ""
+    values = np.empty(min(count, path.stat().st_size * (_LARGEST_RATIO if path.suffix == ".gz" else 1)))
+    while lines := file.readlines(_BLOCK):
+        words = " ".join(lines).split()
+        block = _read_block(words)
+        if not (wrong or np.isfinite(block).all()):
+            place = int(np.argmin(np.isfinite(block)))
+            wrong = f"value {found + place + 1} after its head is {words[place]!r}, no finite number: compute it again"
+        values[found : found + len(words)] = block[: max(len(values) - found, 0)]
+        found += len(words)
+    if found != count:
+        needed = f"{' x '.join(map(str, shape))} = {count}"
+        raise _fault(path, f"{found} values follow its head, but {needed} are needed: is it cut off? Write it again")
+    if wrong:
+        raise _fault(path, wrong)
+    return values.reshape(shape)
+
+
+def _read_block(words: Sequence[str]) -> FloatArray:
+    """NaN where a word is no number."""
     try:
-        values = np.array(words, dtype=np.float64)
+        return np.array(words, dtype=np.float64)
     except ValueError:  # Fortran's other spellings of an exponent: 1.5D-07, 1.5-107
         spelt = (re.sub(r"[dD]|(?<=\d)(?=[+-]\d{3}$)", "E", word) for word in words)
-        values = np.array([_read_value(word) for word in spelt])
-    if not np.isfinite(values).all():
-        place = int(np.argmin(np.isfinite(values)))
-        raise _fault(path, f"value {place + 1} after its head is {words[place]!r}, no finite number: compute it again")
-    return values
+        return np.array([_read_value(word) for word in spelt])
 
 
 def _read_value(word: str) -> float:
@@ -195,21 +227,25 @@ def _read_value(word: str) -> float:
 
 
 def _read_cube_head(file: TextIO, path: Path) -> tuple[Scene, list[str]]:
-    """Molecule and grid, and the fields' names."""
+    """Molecule and grid, and the fields' names. Only what we wrote ourselves has keys in its comment."""
     lines = enumerate(file, start=1)
-    said = read_comment(" ".join(text for _, text in itertools.islice(lines, 2)))
+    title, comment = next(lines, (1, ""))[1], next(lines, (2, ""))[1]
+    said = read_comment(comment) if title.startswith("rhoflow") else {}
     atoms, *origin = _read_line(lines, path, "the number of atoms and the origin", 4)
-    axes = [_read_line(lines, path, "a number of cells and a step vector", 4) for _ in range(3)]
-    table = [_read_line(lines, path, "an atom", 5)[:5] for _ in range(abs(int(atoms)))]
-    values = int(origin[3]) if len(origin) > 3 else 1
-    if atoms < 0:  # then the data sets are counted and numbered, over as many lines as that takes
-        ids = _read_line(lines, path, "the list of data sets", 1)
-        while len(ids) <= ids[0]:
-            ids += _read_line(lines, path, "the list of data sets", 1)
-        values = int(ids[0])
+    shape, steps = _read_axes(lines, path)
+    table = _read_atoms(lines, path, abs(int(atoms)))
+    grid = _build_grid(shape, steps, np.array(origin[:3]), path)
+    values = _count_data_sets(lines, path, len(table)) if atoms < 0 else _count_values(origin, path)
     names = said.get("fields", "").split()
     if len(names) != values:
-        names = [f"value_{k}" for k in range(1, values + 1)]
+        names = [f"{'orbital' if atoms < 0 else 'value'}_{k}" for k in range(1, values + 1)]
+    charge, sampling = _read_charge(said, path), _read_sampling(said, path)
+    return Scene(table[:, 0].astype(np.int64), table[:, 2:], charge, grid, sampling), names
+
+
+def _read_axes(lines: Iterator[tuple[int, str]], path: Path) -> tuple[tuple[int, int, int], FloatArray]:
+    """Cells along each axis, and the three step vectors, bohr."""
+    axes = [_read_line(lines, path, "a number of cells and a step vector", 4) for _ in range(3)]
     for cells, *_ in axes:
         if cells < 1:
             raise _fault(
@@ -217,11 +253,41 @@ def _read_cube_head(file: TextIO, path: Path) -> tuple[Scene, list[str]]:
                 f"{cells:g} cells along an axis: programs disagree about the unit of lengths that a negative "
                 "number stands for; write the cube in bohr, with positive numbers",
             )
-    shape = (int(axes[0][0]), int(axes[1][0]), int(axes[2][0]))
-    grid = _build_grid(shape, np.array([axis[1:4] for axis in axes]), np.array(origin[:3]), path)
-    places = np.array(table, dtype=np.float64).reshape(-1, 5)
-    charge, sampling = _read_charge(said, path), _read_sampling(said, path)
-    return Scene(places[:, 0].astype(np.int64), places[:, 2:], charge, grid, sampling), names
+    return (int(axes[0][0]), int(axes[1][0]), int(axes[2][0])), np.array([axis[1:4] for axis in axes])
+
+
+def _read_atoms(lines: Iterator[tuple[int, str]], path: Path, atoms: int) -> FloatArray:
+    """Atomic number, charge and position (bohr) of each atom, shape (atoms, 5)."""
+    read = [_read_line(lines, path, "an atom", 5)[:5] for _ in range(atoms)]
+    table = np.array(read, dtype=np.float64).reshape(-1, 5)
+    if wrong := _find_no_elements(table[:, 0]):
+        number = table[wrong[0], 0]
+        raise _line_fault(path, _FIRST_ATOM + wrong[0], f"{number:g} is the atomic number of no element: correct it")
+    return table
+
+
+def _count_values(origin: Sequence[float], path: Path) -> int:
+    """Values per point: what may follow the origin."""
+    values = origin[3] if len(origin) > 3 else 1.0
+    if values < 1 or not values.is_integer():
+        raise _line_fault(path, 3, f"{values:g} values per point: give a whole number, at least 1")
+    return int(values)
+
+
+def _count_data_sets(lines: Iterator[tuple[int, str]], path: Path, atoms: int) -> int:
+    """Values per point of orbitals: they are counted and numbered after the atoms, over as many lines as that takes."""
+    ids = _read_line(lines, path, "the list of data sets", 1)
+    if ids[0] < 1:
+        raise _line_fault(path, _FIRST_ATOM + atoms, f"{ids[0]:g} data sets: give a whole number, at least 1")
+    while len(ids) <= ids[0]:
+        ids += _read_line(lines, path, "the list of data sets", 1)
+    return int(ids[0])
+
+
+def _find_no_elements(numbers: FloatArray) -> list[int]:
+    """Which of the atomic numbers stand for no element."""
+    is_element = (numbers >= 1) & (numbers < len(SYMBOLS)) & (numbers % 1 == 0)
+    return [int(place) for place in np.flatnonzero(~is_element)]
 
 
 def _read_line(lines: Iterator[tuple[int, str]], path: Path, what: str, least: int) -> list[float]:
@@ -230,7 +296,7 @@ def _read_line(lines: Iterator[tuple[int, str]], path: Path, what: str, least: i
         raise _fault(path, f"ends before {what}: is it cut off? Write it again")
     values = [_read_value(word) for word in text.split()]
     if len(values) < least or not np.isfinite(values).all() or not values[0].is_integer():
-        raise FormatError(f"{path.name}, line {number}: {text.strip()!r} is not {what}: is this a cube file?")
+        raise _line_fault(path, number, f"{text.strip()!r} is not {what}: is this a cube file?")
     return values
 
 
@@ -302,13 +368,7 @@ def read_npz(path: Path) -> Volume:
     Raises FormatError.
     """
     arrays = _load_arrays(path)
-    fields = {name: array for name, array in arrays.items() if array.ndim == 3 and array.dtype.kind == "f"}
-    shapes = {array.shape for array in fields.values()}
-    if len(shapes) != 1:
-        raise _fault(path, f"its fields have the shapes {sorted(shapes)}: one grid needs fields, all of one shape")
-    for name, values in fields.items():
-        if not np.isfinite(values).all():
-            raise _fault(path, f"field {name!r} holds values that are no finite numbers: compute it again")
+    fields = _find_fields(arrays, path)
     steps = _find_lengths(arrays, ("spacing", "step"), path)
     if steps.shape == (3,):
         steps = np.diag(steps)
@@ -322,34 +382,63 @@ def read_npz(path: Path) -> Volume:
             f"origin of shape {origin.shape}: the shapes must be (atoms, 3), (3,) and (3,)",
         )
     said = {name: str(arrays[name]) for name in ("charge", "sampling") if name in arrays}
-    nx, ny, nz = shapes.pop()
+    nx, ny, nz = next(iter(fields.values())).shape
     grid = _build_grid((nx, ny, nz), steps, origin, path)
     return Volume(Scene(numbers, positions, _read_charge(said, path), grid, _read_sampling(said, path)), fields)
 
 
 def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """A fault of the disk is raised as it is: once the bytes are here, every error is the content's."""
+    content = path.read_bytes()
+    if not content.startswith(b"PK"):  # of an array alone, say, np.load would make something else
+        raise _fault(path, "no npz file, or a damaged one (it is no zip archive): write it again with numpy.savez")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays.items())
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    except _DAMAGED as error:
         raise _fault(path, f"no npz file, or a damaged one ({error}): write it again") from error
 
 
+def _find_fields(arrays: Mapping[str, NDArray[Any]], path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of three axes: real, finite, of one shape, and not empty."""
+    fields = {name: array for name, array in arrays.items() if array.ndim == 3}
+    shapes = {array.shape for array in fields.values()}
+    if len(shapes) != 1 or 0 in next(iter(shapes)):
+        raise _fault(
+            path, f"its fields have the shapes {sorted(shapes)}: one grid needs fields, all of one shape, not empty"
+        )
+    for name, values in fields.items():
+        if values.dtype.kind != "f":
+            raise _fault(path, f"field {name!r} holds {values.dtype.name} values: write it as real floating numbers")
+        if not np.isfinite(values).all():
+            raise _fault(path, f"field {name!r} holds values that are no finite numbers: compute it again")
+    return fields
+
+
 def _find_lengths(arrays: Mapping[str, NDArray[Any]], names: Sequence[str], path: Path) -> FloatArray:
-    """The array that has one of these names and a unit of length, in bohr."""
-    for name, (unit, bohr) in itertools.product(names, _LENGTH_UNITS.items()):
-        if f"{name}_{unit}" in arrays:
-            return _as_numbers(arrays, f"{name}_{unit}", path) * bohr
-    raise _fault(path, f"{', '.join(arrays)} are there, but no {names[0]}_bohr or {names[0]}_angstrom: add one")
+    """The one array that has one of these names and a unit of length, in bohr."""
+    units = {f"{name}_{unit}": bohr for name, (unit, bohr) in itertools.product(names, _LENGTH_UNITS.items())}
+    found = [name for name in units if name in arrays]
+    if not found:
+        raise _fault(path, f"{', '.join(arrays)} are there, but no {names[0]}_bohr or {names[0]}_angstrom: add one")
+    if len(found) > 1:
+        raise _fault(path, f"{' and '.join(found)} are there: keep one")
+    lengths = _as_numbers(arrays, found[0], path)
+    if not np.isfinite(lengths).all():
+        raise _fault(path, f"{found[0]} holds values that are no finite numbers: write it again")
+    return lengths * units[found[0]]
 
 
 def _find_elements(arrays: Mapping[str, NDArray[Any]], path: Path) -> IntArray:
     if "numbers" in arrays:
-        return _as_numbers(arrays, "numbers", path).astype(np.int64).ravel()
+        numbers = _as_numbers(arrays, "numbers", path).ravel()
+        if wrong := _find_no_elements(numbers):
+            raise _fault(path, f"numbers holds {numbers[wrong[0]]:g}, the atomic number of no element: correct it")
+        return numbers.astype(np.int64)
     if "symbols" not in arrays:
         raise _fault(path, f"it has neither numbers nor symbols among {', '.join(arrays)}: add the atomic numbers")
     symbols = [str(symbol) for symbol in arrays["symbols"].ravel()]
-    if unknown := sorted(set(symbols) - set(NUMBERS)):
+    if unknown := sorted(set(symbols) - set(SYMBOLS[1:])):
         raise _fault(path, f"{unknown[0]!r} in symbols is no element: correct it")
     return np.array([NUMBERS[symbol] for symbol in symbols], dtype=np.int64)
 

@@ -15,8 +15,10 @@ from flows.export import export_sample
 from flows.plan import plan_dataset
 from flows.recipe import RecipeError, read_recipe, recipe_values
 from flows.shard import compute_shard
+from pipeline.engines.file import FileEngine
 from pipeline.engines.gaussian import GaussianEngine
-from pipeline.formats import Scene, Volume, write_cube, write_npz
+from pipeline.failures import InvalidInput
+from pipeline.formats import Scene, Volume, read_cube, write_cube, write_npz
 from pipeline.sources import SourceError, read_molecules
 from pipeline.voxels import sample_density
 from storage.errors import RequestError
@@ -24,7 +26,7 @@ from storage.header import Header, begin_store
 from storage.identity import identify
 from storage.plan import read_plan
 from storage.reader import open_dataset
-from storage.schema import Grid
+from storage.schema import Conformer, FloatArray, Grid
 from storage.seal import seal
 from tests.flows.small_build import rhoflow
 
@@ -50,8 +52,9 @@ WATER = np.array([[0.0, 0.0, -0.129477], [0.0, -1.494187, 1.027446], [0.0, 1.494
 
 
 def make_volume(seed: int = 0, grid: Grid = GRID, charge: int | None = None) -> Volume:
-    """Water with values that no engine here would give."""
-    values = np.random.default_rng(seed).random(grid.shape).astype(np.float32)
+    """Water's ten electrons, strewn as no engine here would."""
+    values = np.random.default_rng(seed).random(grid.shape)
+    values = (values * (10 / (values.sum() * grid.cell_volume))).astype(np.float32)
     return Volume(Scene(np.array([8, 1, 1]), WATER, charge, grid, None), {"rho_electrons_per_bohr3": values})
 
 
@@ -66,7 +69,7 @@ def write_folder(folder: Path, recipe: str = RECIPE) -> Path:
     (cubes / "torn.cube").write_text((cubes / "torn.cube").read_text()[:-200])
     atoms = Atoms("OH2", WATER * units.Bohr, cell=np.array([8, 9, 10]) * 0.5 * units.Bohr)
     with (cubes / "ase.cube").open("w") as file:
-        ase_write_cube(file, atoms, np.full((8, 9, 10), 0.25), origin=np.array([-2.0, -2.0, -2.5]) * units.Bohr)
+        ase_write_cube(file, atoms, np.full((8, 9, 10), 0.125), origin=np.array([-2.0, -2.0, -2.5]) * units.Bohr)
     (cubes / "README").write_text("no volume")
     path = folder / "recipe.toml"
     path.write_text(recipe)
@@ -111,7 +114,7 @@ def test_values_grid_and_geometry_are_those_of_the_file(store: Path) -> None:
     np.testing.assert_array_equal(sample.numbers, [8, 1, 1])
     assert dataset["numpy#0"].charge == 1
     assert dataset["numpy#0"].grid.shape == (4, 12, 6)
-    assert np.all(dataset["ase#0"].channels["target"] == 0.25)
+    assert np.all(dataset["ase#0"].channels["target"] == 0.125)
 
 
 def test_other_densities_are_computed_on_the_same_grid(store: Path) -> None:
@@ -262,6 +265,77 @@ def test_ids_are_file_names_and_must_be_good(tmp_path: Path) -> None:
     for absent in ("empty", "absent.cube"):
         with pytest.raises(SourceError, match=r"there is no file in \.cube, \.cube\.gz.*: correct"):
             read_molecules(tmp_path / absent)
+
+
+def test_one_bad_file_does_not_stop_its_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    np.save(tmp_path / "cubes/array.npy", np.ones((2, 2, 2)))
+    (tmp_path / "cubes/array.npy").rename(tmp_path / "cubes/array.npz")
+    read = {molecule.id: molecule for molecule in read_molecules(tmp_path / "cubes")}
+    assert list(read) == ["array", "ase", "numpy", "ours", "torn"]
+    assert "array.npz: no npz file" in (read["array"].smiles or "")
+    (tmp_path / "cubes/folder.npz").mkdir()
+    with pytest.raises(IsADirectoryError):  # stands for a fault of the disk
+        list(read_molecules(tmp_path / "cubes"))
+
+
+# Is it a density at all?
+
+UNIT = "rho_electrons_per_bohr3"
+
+
+def sample_file(folder: Path, volume: Volume) -> FloatArray:
+    """What the engine makes of the file."""
+    write_npz(folder / "a.npz", volume)
+    scene = volume.scene
+    water = Conformer("a#0", scene.numbers, scene.positions, scene.charge or 0, 0, "", "")
+    return FileEngine(folder, None, "point").sample(water, scene.grid)
+
+
+@pytest.mark.parametrize("lowest", [-0.0023, -1e-4, 0.0])
+def test_what_fitting_and_interpolation_take_below_zero_is_no_fault(tmp_path: Path, lowest: float) -> None:
+    volume = make_volume()
+    volume.fields[UNIT][0, 0, 0] = lowest
+    np.testing.assert_array_equal(sample_file(tmp_path, volume), volume.fields[UNIT])
+
+
+@pytest.mark.parametrize("lowest", [-0.05, -1.0])
+def test_orbitals_and_potentials_are_refused_with_their_value(tmp_path: Path, lowest: float) -> None:
+    volume = make_volume()
+    volume.fields[UNIT][0, 0, 0] = lowest
+    with pytest.raises(InvalidInput, match=rf"^a\.npz: field '{UNIT}' falls to {lowest:g} electrons/bohr³: orbitals"):
+        sample_file(tmp_path, volume)
+
+
+def test_electrons_per_cubic_angstrom_are_not_taken_for_those_per_cubic_bohr(tmp_path: Path) -> None:
+    volume = make_volume()
+    larger = volume.fields[UNIT] / np.float32(0.529177210903**3)
+    with pytest.raises(
+        InvalidInput, match=rf"field '{UNIT}' sums to 6\d\.\d+ electrons .* molecule has 10: if it is in"
+    ):
+        sample_file(tmp_path, replace(volume, fields={UNIT: larger}))
+    kept = sample_file(tmp_path, replace(volume, fields={"rho_electrons_per_angstrom3": larger}))
+    np.testing.assert_allclose(kept, volume.fields[UNIT], rtol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [0.05, 0.1, 0.2, 0.4, 0.8])
+@pytest.mark.parametrize("place", [(0, 0, 0), (0.5, 0, 0), (0.5, 0.5, 0), (0.5, 0.5, 0.5), (0.1, 0.2, 0.3)])
+def test_a_core_on_coarse_points_is_no_fault(tmp_path: Path, spacing: float, place: tuple[float, ...]) -> None:
+    """Hydrogen-like argon, whose density is 2 Z³/π exp(−2 Z r), and nothing else: its sums are off up to 900-fold."""
+    grid = Grid((15, 15, 15), (spacing,) * 3, (-7 * spacing,) * 3)
+    nucleus = np.array([place]) * spacing
+    points = np.stack(np.meshgrid(*map(grid.centres, range(3)), indexing="ij"), axis=-1)
+    values = 2 * 18**3 / np.pi * np.exp(-2 * 18 * np.linalg.norm(points - nucleus[0], axis=-1))
+    sample_file(tmp_path, Volume(Scene(np.array([18]), nucleus, 16, grid, None), {UNIT: values}))
+
+
+@pytest.mark.reference
+def test_gaussians_own_cubes_are_told_apart(reference: Path, tmp_path: Path) -> None:
+    """Its density on 27 points, which sums to 1642 electrons, is one; psi4's potential of water is none."""
+    honest = read_cube(reference / "density/water_rhf_ccpvdz_3codes_orbkit/gaussian__h2o_rhf_sph.cube")
+    sample_file(tmp_path, honest)
+    with pytest.raises(InvalidInput, match=r"'value_1' falls to -0\.0846 "):
+        sample_file(tmp_path, read_cube(reference / "density/water_hf_ccpvqz_psi4/ESP.cube.gz"))
 
 
 @pytest.mark.reference

@@ -1,9 +1,14 @@
 """What is written is read back alike by other programs, and what they write is read, or refused with the reason."""
 
+import contextlib
 import csv
 import gzip
 import math
 import struct
+import tracemalloc
+import warnings
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +145,18 @@ another
 """
 
 
+ORBITALS = """benzene HOMO
+MO coefficients
+   -1    0.000000    0.000000    0.000000
+    1    0.500000    0.000000    0.000000
+    1    0.000000    0.500000    0.000000
+    1    0.000000    0.000000    0.500000
+    6    6.000000    0.250000    0.000000    0.250000
+    2   20   21
+  1.0E-01 -2.0E-01
+"""
+
+
 def test_exponents_as_fortran_writes_them_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.cube"
     path.write_text(CUBE)
@@ -166,7 +183,17 @@ def test_exponents_as_fortran_writes_them_are_read(tmp_path: Path) -> None:
         ("    2    0.500000 ", "   -2    0.500000 ", "-2 cells along an axis.*unit of lengths.*in bohr"),
         ("    2    0.500000 ", "  2.5    0.500000 ", "line 4: '2.5 .*' is not a number of cells and a step vector"),
         ("    1    1.000000 ", "    H    1.000000 ", "line 7: 'H .*' is not an atom: is this a cube file"),
-        ("another", "charge=half", "charge 'half' is not a whole number"),
+        ("a comment\nanother", "rhoflow\ncharge=half", "charge 'half' is not a whole number"),
+        ("a comment\nanother", "rhoflow\nsampling=fine", "sampling is 'fine': it must be 'cell'"),
+        ("    1    1.000000 ", "  999    1.000000 ", "line 7: 999 is the atomic number of no element"),
+        ("    1    1.000000 ", "    0    1.000000 ", "line 7: 0 is the atomic number of no element"),
+        ("    0.000000\n    2 ", "    0.000000  2.5\n    2 ", "line 3: 2.5 values per point: give a whole number"),
+        ("    0.000000\n    2 ", "    0.000000  0\n    2 ", "line 3: 0 values per point"),
+        ("    2    0.500000 ", "99999999    0.500000 ", "4 values follow its head, but 99999999 x 1 x 2 x 1"),
+        *(
+            (CUBE, ORBITALS.replace("    2   20   21", f"    {sets}   20   21"), f"line 8: {sets} data sets: give a")
+            for sets in (-1, 0)
+        ),
     ],
 )
 def test_a_wrong_cube_is_refused_by_name_place_and_remedy(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -175,6 +202,39 @@ def test_a_wrong_cube_is_refused_by_name_place_and_remedy(tmp_path: Path, old: s
     path.write_text(CUBE.replace(old, new, 1))
     with pytest.raises(FormatError, match=message):
         read_cube(path)
+
+
+def test_orbitals_are_read_but_are_no_density(tmp_path: Path) -> None:
+    path = tmp_path / "a.cube"
+    for text in (ORBITALS, ORBITALS.replace("    2   20   21", "    1   21").replace(" -2.0E-01", "")):
+        path.write_text(text)
+        read = read_cube(path)
+        assert read.fields["orbital_1"].item() == 0.1
+        for key in (None, "orbital_1"):
+            with pytest.raises(FormatError, match=r"^a\.cube: it holds orbital data sets; write the density"):
+                select_density(read, key, path)
+
+
+@pytest.mark.parametrize("comment", ["Total charge=0.30 density", "sampling=fine", "charge=1 sampling=cell fields=x"])
+def test_the_comment_of_another_program_is_free(tmp_path: Path, comment: str) -> None:
+    path = tmp_path / "a.cube"
+    for title in ("a comment", "made for rhoflow"):
+        path.write_text(CUBE.replace("a comment\nanother", f"{title}\n{comment}"))
+        read = read_cube(path)
+        assert (read.scene.charge, read.scene.sampling, list(read.fields)) == (None, None, ["value_1"])
+
+
+def test_reading_a_cube_takes_little_more_than_its_values(volume: Volume, tmp_path: Path) -> None:
+    values = np.random.default_rng(2).random((100, 100, 200), dtype=np.float32)
+    grid = replace(volume.scene.grid, shape=values.shape)
+    path = tmp_path / "a.cube"
+    write_cube(path, Volume(replace(volume.scene, grid=grid), {NAME: values}))
+    tracemalloc.start()
+    read = read_cube(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(read.fields[NAME].astype(np.float32), values)
+    assert peak < 8 * values.size + 20e6  # float64, and a block of text
 
 
 @pytest.mark.parametrize("lines", range(7))
@@ -243,6 +303,18 @@ GOOD = {
         ({"rho": np.ones(8)}, "its fields have the shapes"),
         ({"sad": np.ones((2, 2, 3))}, r"its fields have the shapes \[\(2, 2, 2\), \(2, 2, 3\)\]"),
         ({"numbers": np.array([6, 1])}, r"2 atoms, positions of shape \(1, 3\)"),
+        ({"rho": np.ones((0, 2, 2))}, r"its fields have the shapes \[\(0, 2, 2\)\]"),
+        ({"rho": np.ones((2, 2, 2), dtype=int), "weights": np.ones((2, 2, 2))}, "field 'rho' holds int64 values"),
+        ({"rho": np.ones((2, 2, 2), dtype=complex)}, "field 'rho' holds complex128 values: write it as real"),
+        ({"positions_bohr": np.full((1, 3), np.nan)}, "positions_bohr holds values that are no finite numbers"),
+        ({"origin_bohr": np.full(3, np.inf)}, "origin_bohr holds values that are no finite numbers"),
+        ({"spacing_bohr": np.full(3, np.inf)}, "spacing_bohr holds values that are no finite numbers"),
+        ({"spacing_angstrom": np.ones(3)}, "spacing_bohr and spacing_angstrom are there: keep one"),
+        ({"xyz_ang": np.zeros((1, 3))}, "positions_bohr and xyz_ang are there: keep one"),
+        ({"numbers": np.array([6.5])}, r"numbers holds 6\.5, the atomic number of no element"),
+        ({"numbers": np.array([119])}, "numbers holds 119, the atomic number of no element"),
+        ({"numbers": np.array([np.nan])}, "numbers holds nan, the atomic number of no element"),
+        ({"numbers": None, "symbols": np.array(["X"])}, "'X' in symbols is no element"),
         ({"numbers": np.array(["C"])}, "numbers holds str32 values, not numbers"),
         ({"spacing_bohr": np.ones(2)}, r"spacing of shape \(2,\)"),
         ({"spacing_bohr": np.eye(3) + 0.1}, "not along x, y and z"),
@@ -269,6 +341,64 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> Non
         read_scene(tmp_path / "a.npz")
 
 
+def test_an_array_alone_is_no_npz(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 2, 2)))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(FormatError, match=r"a\.npz: no npz file.*no zip archive"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_an_archive_of_something_else_has_no_fields(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("letter.txt", "no array")
+    with pytest.raises(FormatError, match=r"a\.npz: its fields have the shapes \[\]"):
+        read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_whichever_byte_is_damaged_the_file_is_read_or_named(tmp_path: Path, save: Callable[..., None]) -> None:
+    path = tmp_path / "a.npz"
+    save(path, **GOOD)
+    sound = path.read_bytes()
+    with warnings.catch_warnings(action="ignore"):  # a header that Python 2 might have written, a charge of 1e300
+        for place in range(2, len(sound)):
+            path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+            with contextlib.suppress(FormatError):
+                read_npz(path)
+
+
+def test_a_fault_of_the_disk_is_not_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").mkdir()
+    with pytest.raises(IsADirectoryError):
+        read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("esp_hartree", "hartree"),
+        ("v_eV", "eV"),
+        ("v_hartree_per_e", "hartree per e"),
+        ("rho_coulomb_per_bohr3", "coulomb per bohr3"),
+        ("rho_electrons", "electrons"),
+        ("rho_gradient_electrons_per_bohr4", "electrons per bohr4"),
+    ],
+)
+def test_a_field_in_another_unit_is_no_density(single: Volume, name: str, unit: str) -> None:
+    other = replace(single, fields={name: single.fields[NAME]})
+    for key in (None, name):
+        with pytest.raises(
+            FormatError, match=rf"^a\.npz: field '{name}' ends in the unit '{unit}': give electrons_per"
+        ):
+            select_density(other, key, Path("a.npz"))
+
+
+@pytest.mark.parametrize("name", ["rho", "value_1", "rho_sad", "rho_per_atom_electrons_per_bohr3", "rho_e_per_bohr3"])
+def test_electrons_per_cubic_bohr_are_meant_where_nothing_else_is_said(single: Volume, name: str) -> None:
+    named = replace(single, fields={name: single.fields[NAME]})
+    np.testing.assert_array_equal(select_density(named, name, Path("a.npz")), single.fields[NAME])
+
+
 def test_which_field_is_the_density_must_be_clear(volume: Volume) -> None:
     path = Path("a.npz")
     np.testing.assert_array_equal(select_density(volume, NAME, path), volume.fields[NAME])
@@ -277,7 +407,7 @@ def test_which_field_is_the_density_must_be_clear(volume: Volume) -> None:
     with pytest.raises(FormatError, match="has no field 'rho': name one of target_electrons_per_bohr3, guess"):
         select_density(volume, "rho", path)
     in_nanometres = replace(volume, fields={"rho_electrons_per_nm3": volume.fields[NAME]})
-    with pytest.raises(FormatError, match="ends in the unit 'per nm3'"):
+    with pytest.raises(FormatError, match="ends in the unit 'electrons per nm3'"):
         select_density(in_nanometres, None, path)
     with_gradient = replace(volume, fields={**GOOD_GRADIENT, NAME: volume.fields[NAME]})
     np.testing.assert_array_equal(select_density(with_gradient, None, path), volume.fields[NAME])
