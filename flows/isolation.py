@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import TimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -134,5 +135,10 @@ def _measure(function: Callable[..., T], *arguments: Any) -> tuple[T | MoleculeF
         end = failure
     except MemoryError:
         end = OutOfMemory("needs more memory than limits.memory_gib allows: raise it, or use a smaller grid or basis")
+    except (ImportError, OSError):  # the machine's fault, not the molecule's
+        raise
+    except Exception as error:  # no molecule, however odd, stops a build of a million others
+        traceback.print_exc()
+        end = Crashed(f"{type(error).__name__}: {error} (a fault of rhoflow or of a library: please report it)")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     return end, time.process_time() - started, peak

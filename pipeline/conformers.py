@@ -210,17 +210,15 @@ def _are_bonds_sound(model: Chem.Mol) -> bool:
 
     A bond of a linear atom to another one, or to a terminal atom, counts as double (N2O, diynes).
     """
-    graph = Chem.Mol(model)
-    Chem.Kekulize(graph, clearAromaticFlags=True)
     positions = model.GetConformer().GetPositions()
-    for bond, in_model in zip(graph.GetBonds(), model.GetBonds(), strict=True):
+    for bond in model.GetBonds():
         first, second = bond.GetBeginAtom(), bond.GetEndAtom()
         radii = _MULTIPLE_BOND_RADII.get(first.GetSymbol()), _MULTIPLE_BOND_RADII.get(second.GetSymbol())
         order = int(bond.GetBondTypeAsDouble())
         linear = [atom.GetHybridization() == Chem.HybridizationType.SP for atom in (first, second)]
         if order == 1 and any(linear) and (all(linear) or 1 in (first.GetDegree(), second.GetDegree())):
             order = 2
-        if None in radii or order not in (2, 3) or in_model.GetIsAromatic():
+        if None in radii or order not in (2, 3) or bond.GetIsAromatic():
             continue
         length = np.linalg.norm(positions[first.GetIdx()] - positions[second.GetIdx()])
         if length > _LONGEST_MULTIPLE_BOND * sum(radius[order - 2] for radius in radii if radius is not None):

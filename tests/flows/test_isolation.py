@@ -33,6 +33,10 @@ def break_ours() -> None:
     raise ZeroDivisionError("a bug")
 
 
+def break_machine() -> None:
+    raise OSError("no such device")
+
+
 def crash(log: Path) -> None:
     with log.open("a") as file:
         file.write("x")
@@ -70,9 +74,12 @@ def test_a_failed_molecule_is_a_value(child: Child) -> None:
     assert str(end) == "after 50 cycles"
 
 
-def test_a_fault_of_ours_is_raised(child: Child) -> None:
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        child.run(break_ours, seconds=30)
+def test_an_unforeseen_exception_is_its_molecules_own_and_a_fault_of_the_machine_is_raised(child: Child) -> None:
+    end = child.run(break_ours, seconds=30).end
+    assert isinstance(end, Crashed)
+    assert str(end).startswith("ZeroDivisionError: a bug (a fault of rhoflow or of a library")
+    with pytest.raises(OSError, match="no such device"):
+        child.run(break_machine, seconds=30)
 
 
 def test_a_crash_is_the_molecules_own_only_after_three_attempts(child: Child, tmp_path: Path) -> None:
