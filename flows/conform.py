@@ -15,6 +15,7 @@ from pipeline.sources import read_molecules
 from storage.errors import RequestError, StoreError
 from storage.header import read_header
 from storage.layout import SOURCE_END, conformers_key, source_key
+from storage.manifest import vouch_again
 from storage.objects import checksum, read_record, write_record
 from storage.parts import ROWS_PER_PART, ConformedRow, read_source_part, write_conformer_part, write_source_part
 from storage.schema import Molecule
@@ -26,7 +27,7 @@ def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
     Raises SourceError (bad file, bad ids) and RequestError where the store was begun with other rows.
     """
     path = recipe.source.path
-    begun_with: dict[str, str | int | None] = {"sha256": _checksum_source(path), "limit": limit}
+    begun_with: dict[str, str | int | None] = {"sha256": checksum_source(path), "limit": limit}
     if (store / SOURCE_END).exists():
         end = read_record(store, SOURCE_END)
         if {name: end[name] for name in begun_with} != begun_with:
@@ -37,9 +38,10 @@ def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
             )
         if end["path"] != str(path):  # it has moved
             write_record(store, SOURCE_END, {**end, "path": str(path)})  # type: ignore[dict-item]
+            vouch_again(store, SOURCE_END)
         return source_parts(store)
     parts = rows = 0
-    for molecules in _batches(itertools.islice(_open_source(recipe), limit)):
+    for molecules in batch_molecules(itertools.islice(open_source(recipe), limit)):
         write_source_part(store, parts, molecules)
         parts, rows = parts + 1, rows + len(molecules)
     if not rows:
@@ -48,7 +50,7 @@ def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
     return parts
 
 
-def _checksum_source(path: Path) -> str:
+def checksum_source(path: Path) -> str:
     """sha256 of a file, or of the list of those in a folder with theirs."""
     if not path.is_dir():
         return checksum(path)
@@ -116,7 +118,7 @@ def _conform(molecule: Molecule, keep: bool, count: int, optimise: str, seed: in
     return conform(molecule, keep=keep, count=count, optimise=optimise, seed=seed)  # type: ignore[arg-type]
 
 
-def _open_source(recipe: Recipe) -> Iterator[Molecule]:
+def open_source(recipe: Recipe) -> Iterator[Molecule]:
     source = recipe.source
     return read_molecules(
         source.path,
@@ -128,6 +130,6 @@ def _open_source(recipe: Recipe) -> Iterator[Molecule]:
     )
 
 
-def _batches(molecules: Iterator[Molecule]) -> Iterator[list[Molecule]]:
+def batch_molecules(molecules: Iterator[Molecule]) -> Iterator[list[Molecule]]:
     while batch := list(itertools.islice(molecules, ROWS_PER_PART)):
         yield batch

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from storage.header import read_header
 from storage.layout import SOURCE_END, conformers_key, receipt_key, run_key
+from storage.manifest import vouch_again
 from storage.objects import read_record, write_record
 from storage.outcomes import MISSING, read_row_outcomes
 from storage.parts import read_circumstances
@@ -90,6 +91,7 @@ class RunRecord:
                     "computed": self._computed,
                 },
             )
+            vouch_again(self._store, self._key)
 
 
 def _count_rows(store: Path) -> int:

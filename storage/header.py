@@ -7,6 +7,7 @@ from typing import Any
 
 from storage.errors import RequestError, StoreError
 from storage.layout import HEADER, SCHEMA_VERSION, SOURCE_END
+from storage.manifest import vouch_again
 from storage.objects import Json, read_record, write_record
 
 FREE_KEYS = ("limits", "source.path")  # may differ between runs: what is computed from then on obeys the new ones
@@ -42,6 +43,11 @@ def begin_store(store: Path, header: Header) -> None:
             begun_from = f"voxelized from {begun.origin.store}, as it was then" if begun.origin else "built"
             raise RequestError(f"{store} was {begun_from}, not from {header.origin.store}: name a new store")
         differences = list(_differences(begun_with, header.recipe))
+        if begun.origin and not header.origin and not (store / SOURCE_END).exists():
+            raise RequestError(
+                f"{store} was begun by `rhoflow voxelize` from {begun.origin.store}, and its rows are not all "
+                "copied yet: run that command again, or name a new folder"
+            )
         if differences and (store / SOURCE_END).exists():
             raise RequestError(
                 f"{store} was begun with another recipe: "
@@ -59,6 +65,7 @@ def begin_store(store: Path, header: Header) -> None:
         "origin": vars(origin) if origin else None,
     }
     write_record(store, HEADER, record)
+    vouch_again(store, HEADER)
 
 
 def _foreign_files(store: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -62,7 +63,7 @@ def read_record(store: Path, key: str) -> dict[str, object]:
         raise StoreError(
             f"{path} is missing: this is no rhoflow store, or a stage before this one has not run"
         ) from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise StoreError(f"{path} is damaged ({error}): delete it and run the same build again") from error
     if not isinstance(record, dict):
         raise StoreError(f"{path} is damaged (no JSON object): delete it and run the same build again")

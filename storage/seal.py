@@ -11,8 +11,22 @@ import numpy as np
 
 from storage.errors import StoreError
 from storage.header import read_header
-from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, consolidate, open_group, write_table, write_text
-from storage.objects import write_record
+from storage.layout import (
+    HEADER,
+    ROWS,
+    SCHEMA_VERSION,
+    SEAL,
+    SOURCE_END,
+    class_key,
+    conformers_key,
+    consolidate,
+    open_group,
+    receipt_key,
+    write_table,
+    write_text,
+)
+from storage.manifest import Manifest, digest_content, is_vouched_for, list_files, unseal, write_manifest
+from storage.objects import checksum, read_record
 from storage.outcomes import RowOutcome, read_row_outcomes, read_sample_outcomes
 from storage.plan import Plan, PlannedSample, read_plan, read_planned_samples
 from storage.receipts import Outcome, has_receipt, read_receipt
@@ -31,10 +45,21 @@ def is_sealed(store: Path) -> bool:
 
 
 def seal(store: Path) -> None:
-    """Write what describes the whole dataset. Running it again writes the same bytes.
+    """Write what describes the whole dataset, then vouch for it. Running it again writes the same bytes.
 
     Raises StoreError naming the shards that have no receipt.
     """
+    check_complete(store)
+    unseal(store)
+    for partial in store.rglob("*.partial"):
+        partial.unlink()  # left by killed writers; with every receipt written, nobody writes any more
+    describe(store)
+    os.sync()  # the seal vouches for all of it
+    write_manifest(store, list_checksums(store))
+
+
+def check_complete(store: Path) -> None:
+    """Raises StoreError naming the shards that have no receipt, or stored objects that are gone."""
     plan = read_plan(store)
     missing = [shard.number for shard in plan.shards() if not has_receipt(store, shard.number)]
     if missing:
@@ -51,12 +76,14 @@ def seal(store: Path) -> None:
     ]
     if lost:
         raise StoreError(
-            f"{store} cannot be sealed: {len(lost)} stored objects are gone though their receipts exist ({lost[0]} …); "
-            "delete the receipts of their shards in work/receipts and run the build again"
+            f"{store} cannot be sealed: {len(lost)} stored objects are gone though their receipts exist ({lost[0]} …): "
+            f"`rhoflow verify {store} --repair` computes them again"
         )
-    (store / SEAL).unlink(missing_ok=True)
-    for partial in store.rglob("*.partial"):
-        partial.unlink()  # left by killed writers; with every receipt written, nobody writes any more
+
+
+def describe(store: Path) -> None:
+    """Tables, statistics and metadata: a pure function of plan, conformers and receipts."""
+    plan = read_plan(store)
     outcomes = read_sample_outcomes(store, plan)
     rows = list(read_row_outcomes(store, plan))
     samples = {cells: read_planned_samples(store, cells, 0, count) for cells, count in plan.samples.items()}
@@ -65,8 +92,20 @@ def seal(store: Path) -> None:
     _write_rows(store, rows)
     _write_root(store, plan, samples, outcomes, rows)
     consolidate(store)
-    os.sync()  # the seal vouches for all of it
-    write_record(store, SEAL, {"version": 1})
+
+
+def list_checksums(store: Path) -> Manifest:
+    """The checksums of all files as they are now, those of stored objects as their receipts say."""
+    plan, keys = read_plan(store), [key for key in list_files(store) if is_vouched_for(key)]
+    files: dict[str, str] = {}
+    for shard in plan.shards():
+        files.update(read_receipt(store, shard.number).objects)
+    files.update({key: checksum(store / key) for key in keys if key not in files})
+    remade = [*map(conformers_key, range(plan.parts)), *(receipt_key(shard.number) for shard in plan.shards())]
+    copied = [HEADER, SOURCE_END, *(key for key in keys if key.startswith("work/runs/"))]
+    contents = {key: digest_content(store, key) for key in remade}
+    copies = {key: read_record(store, key) for key in copied}
+    return Manifest(dict(sorted(files.items())), contents, copies)
 
 
 def _write_class_table(

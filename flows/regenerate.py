@@ -1,0 +1,47 @@
+"""A store built again from the recipe and the source rows inside it."""
+
+from pathlib import Path
+
+from flows.compute import compute_missing
+from flows.conform import is_conformed, report_part, source_parts
+from flows.fleet import count_slots, open_cluster, run_everywhere
+from flows.plan import plan_dataset
+from flows.progress import Meter
+from flows.status import RunRecord
+from storage.claims import claim_store
+from storage.errors import RequestError
+from storage.header import Header, begin_store, read_header
+from storage.layout import SOURCE_END, source_key
+from storage.objects import write_object
+from storage.seal import is_sealed, seal
+
+
+def regenerate(store: Path, new: Path, workers: int, begun: float) -> None:
+    """Build `new` as `store` was built; resumes where it was interrupted. `begun` is when the command started.
+
+    A voxelized store is built from its recipe as well: its densities are computed again.
+    """
+    if store.resolve() == new.resolve():
+        raise RequestError(f"{new}: a store cannot be built again into itself: name a new folder")
+    header = read_header(store)
+    begin_store(new, Header(header.recipe, header.recipe_text))
+    if is_sealed(new):
+        return
+    with claim_store(new):
+        if not (new / SOURCE_END).exists():
+            copy_source(store, new)
+        with open_cluster(workers, None) as client:
+            record = RunRecord(new, count_slots(client), begun)
+            missing = [part for part in range(source_parts(new)) if not is_conformed(new, part)]
+            with Meter("conformers", len(missing), unit="parts") as meter:
+                run_everywhere(client, report_part, new.absolute(), missing, lambda _: meter.advance(1))
+            plan_dataset(new)
+            compute_missing(new.absolute(), client, record)
+        seal(new)
+
+
+def copy_source(store: Path, new: Path) -> None:
+    """The source rows of one store become those of another; their end, last."""
+    for part in range(source_parts(store)):
+        write_object(new, source_key(part), (store / source_key(part)).read_bytes())
+    write_object(new, SOURCE_END, (store / SOURCE_END).read_bytes())
