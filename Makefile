@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test lint bench environments clean
+.PHONY: install demo test lint bench environments image clean
 
 # About two minutes and 2.5 GB.
 install: .venv/installed
@@ -30,6 +30,10 @@ bench: install
 # Three environments from nothing, each with only the extras its job names; needs a package registry.
 environments:
 	PYTHON=$(PYTHON) sh tests/clean_environments.sh
+
+# Follows the CPU image's Dockerfile in a clean Debian root; needs root, debootstrap and the registries.
+image:
+	sh deploy/images/prove.sh deploy/images/cpu.Dockerfile
 
 clean:
 	rm -rf .venv demo

@@ -28,9 +28,9 @@ app.add_typer(train, name="train")
 StorePath = Annotated[Path, typer.Argument(help="the dataset's folder, by custom NAME.zarr")]
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a TOML file")]
 Workers = Annotated[int, typer.Option(min=1, help="processes on this machine")]
-ClusterAddress = Annotated[
+Cluster = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="address of a running Dask scheduler, e.g. tcp://10.0.0.5:8786, instead of --workers"),
+    typer.Option(help="instead of --workers: a profile (see deploy/profiles), or the address of a Dask scheduler"),
 ]
 Limit = Annotated[Optional[int], typer.Option(min=1, help="only the first N rows of the source")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
@@ -42,7 +42,7 @@ def build(
     recipe: RecipePath,
     store: StorePath,
     workers: Workers = CPUS,
-    cluster: ClusterAddress = None,
+    cluster: Cluster = None,
     limit: Limit = None,
     strict: Annotated[bool, typer.Option(help="exit with 1 when a row failed")] = False,
 ) -> None:
@@ -50,6 +50,7 @@ def build(
 
     Example: `rhoflow build recipe.toml molecules.zarr --workers 8`
     """
+    from flows.cluster import check_cluster
     from flows.engines import build_engines
     from flows.recipe import read_recipe, recipe_values
     from flows.status import read_status
@@ -59,6 +60,7 @@ def build(
 
     values = read_recipe(recipe)  # a wrong recipe, or another store's, ends here, before any server or worker starts
     build_engines(values)
+    check_cluster(cluster)
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
     if is_sealed(store) and not read_status(store).missing:
         from flows.conform import read_source
@@ -83,23 +85,26 @@ def voxelize(
     new: Annotated[Path, typer.Argument(help="the folder of the dataset on the other grid")],
     spacing_angstrom: Annotated[Optional[float], typer.Option(help="width of a cell")] = None,  # noqa: UP045
     margin_angstrom: Annotated[Optional[float], typer.Option(help="around the atoms, at least")] = None,  # noqa: UP045
-    box: Annotated[Optional[str], typer.Option(help="cube: one of the classes; tight: as needed")] = None,  # noqa: UP045
+    box: Annotated[Optional[str], typer.Option(help="cube: of a class; tight: as small as can be")] = None,  # noqa: UP045
     classes: Annotated[Optional[str], typer.Option(help="cells along an edge, e.g. 32,48,64")] = None,  # noqa: UP045
     multiple: Annotated[Optional[int], typer.Option(help="of cells along each edge of a tight box")] = None,  # noqa: UP045
     sampling: Annotated[Optional[str], typer.Option(help="cell: exact averages; point: values")] = None,  # noqa: UP045
     orient: Annotated[Optional[bool], typer.Option(help="turn molecules to their principal axes")] = None,  # noqa: UP045
     round_to: Annotated[Optional[float], typer.Option(help="electrons/bohr³; 0 keeps every bit")] = None,  # noqa: UP045
     workers: Workers = CPUS,
-    cluster: ClusterAddress = None,
+    cluster: Cluster = None,
 ) -> None:
     """The same molecules on another grid, from the kept wavefunctions: no density is computed again.
 
-    What is not given stays as it is in STORE. Resumes: run the same command again after any interruption.
+    What is not given stays as it is in STORE; a molecule that failed there stays failed. Boxes of either kind go up to
+    the largest of the classes. Resumes: run the same command again after any interruption.
 
     Example: `rhoflow voxelize molecules.zarr coarse.zarr --spacing-angstrom 0.4 --classes 24,32,48`
     """
+    from flows.cluster import check_cluster
     from flows.voxelize import begin_voxelization, finish_voxelization
 
+    check_cluster(cluster)
     grid: dict[str, object] = {
         "spacing_angstrom": spacing_angstrom,
         "margin_angstrom": margin_angstrom,
@@ -226,6 +231,79 @@ def failures(store: StorePath, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def verify(
+    store: StorePath,
+    deep: Annotated[bool, typer.Option("--deep", help="compute some samples again")] = False,
+    molecules: Annotated[int, typer.Option(min=1, help="how many, with --deep")] = 3,
+    repair: Annotated[bool, typer.Option("--repair", help="make what is damaged again, and nothing else")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every byte against its checksum; names what is damaged, the samples in it, and the remedy.
+
+    Example: `rhoflow verify molecules.zarr --repair`
+    """
+    from flows.verify import verify_store
+
+    if not verify_store(store, repair, molecules if deep else 0, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(help="a dataset's folder")],
+    second: Annotated[Path, typer.Argument(help="another's")],
+    as_json: AsJson = False,
+) -> None:
+    """Which samples differ between two datasets, by how much, and which keys, versions and kernels explain it.
+
+    Exit code 0: every sample, row and label is the same; 1: not.
+
+    Example: `rhoflow diff molecules.zarr again.zarr`
+    """
+    from flows.diff import diff_stores
+
+    if not diff_stores(first, second, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def regenerate(
+    store: StorePath,
+    new: Annotated[Path, typer.Argument(help="the folder of the dataset built again")],
+    workers: Workers = CPUS,
+    as_json: AsJson = False,
+) -> None:
+    """Build a dataset again from the recipe and the source rows inside it, and say whether the two agree.
+
+    Resumes: run the same command again after any interruption. Exit code 0: identical; 1: not.
+
+    Example: `rhoflow regenerate molecules.zarr again.zarr --workers 8`
+    """
+    from flows.diff import diff_stores
+    from flows.regenerate import regenerate as build_again
+
+    build_again(store, new, workers, BEGUN)
+    if not diff_stores(store, new, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def retry(
+    store: StorePath,
+    reason: Annotated[Optional[str], typer.Option(help="only what failed so, e.g. timeout")] = None,  # noqa: UP045
+) -> None:
+    """Try failed samples again, with the limits that the store has now; all others stay as they are.
+
+    For other limits, change them in the recipe and run `rhoflow build` with it first.
+
+    Example: `rhoflow retry molecules.zarr --reason timeout`
+    """
+    from flows.retry import describe, retry_failures
+
+    print(describe(retry_failures(store, reason)))
+
+
+@app.command()
 def recipe(
     path: Annotated[Optional[Path], typer.Argument(help="a recipe to check")] = None,  # noqa: UP045
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of recipes")] = False,
@@ -262,6 +340,30 @@ def export(
 
     export_sample(store, id, channel, file, format)
     print(file)
+
+
+@app.command()
+def estimate(
+    recipe: RecipePath,
+    molecules: Annotated[int, typer.Option(min=1, help="how many to compute for it")] = 12,
+    limit: Limit = None,
+    workers: Workers = CPUS,
+    as_json: AsJson = False,
+) -> None:
+    """Core-hours, bytes, files and memory of a build, from some of its molecules; nothing is kept.
+
+    Example: `rhoflow estimate recipe.toml --workers 64`
+    """
+    from flows.engines import build_engines
+    from flows.estimate import describe, estimate_build, estimate_json
+    from flows.progress import Meter
+    from flows.recipe import read_recipe
+
+    values = read_recipe(recipe)
+    build_engines(values)
+    with Meter("samples", molecules, unit="samples") as meter:
+        estimated = estimate_build(values, limit, molecules, lambda done: meter.advance(done - meter.done))
+    print(estimate_json(estimated) if as_json else describe(estimated, workers))
 
 
 @app.command()
@@ -325,6 +427,36 @@ def evaluate(
 
     evaluation = evaluate_superres(run, store)
     print((run / "evaluation.json").read_text() if as_json else evaluation)
+
+
+@app.command()
+def schedule(
+    recipe: RecipePath,
+    store: StorePath,
+    cron: Annotated[str, typer.Option(help="minute, hour, day, month, weekday, in UTC, e.g. '0 2 * * *'")],
+    train: Annotated[
+        Optional[tuple[Path, Path]],  # noqa: UP045
+        typer.Option(metavar="CONFIG RUNS", help="then train, in a folder of RUNS for each content of the dataset"),
+    ] = None,
+    workers: Workers = CPUS,
+    cluster: Cluster = None,
+) -> None:
+    """Build, and train, at the times of a cron, until interrupted. On unchanged input a run does nothing, and says so.
+
+    With the Prefect server that PREFECT_API_URL names, or else one of its own.
+
+    Example: `rhoflow schedule recipe.toml molecules.zarr --cron "0 2 * * *" --train superres.toml runs`
+    """
+    from flows.cluster import check_cluster
+    from flows.recipe import read_recipe
+
+    read_recipe(recipe)
+    check_cluster(cluster)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")  # a service's log is what there is to see
+    configure_prefect()
+    from flows.schedule import serve_nightly
+
+    serve_nightly(recipe, store, workers, cluster, train, cron)
 
 
 @app.command()

@@ -1,13 +1,15 @@
 """Dask workers: a cluster to run on, and a window of futures that keeps it busy."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import dask
-from distributed import CancelledError, Client, KilledWorker, LocalCluster, as_completed
+from distributed import CancelledError, Client, KilledWorker, LocalCluster, Security, as_completed
 
+from flows.cluster import Address, Local, Slurm, Tls, read_profile
 from flows.isolation import ONE_THREAD
 from storage.errors import RhoflowError
 
@@ -35,28 +37,98 @@ class FleetError(RhoflowError):
 
 
 @contextmanager
-def open_cluster(workers: int, address: str | None) -> Iterator[Client]:
-    """A client of the cluster at `address`, or of one on this machine with `workers` single-threaded processes."""
-    with dask.config.set(SETTINGS):
-        if address is not None:
-            try:
-                client = Client(address, timeout=20)
-            except OSError as error:
-                raise FleetError(f"no Dask scheduler answers at {address} ({error}): check --cluster") from error
-            with client:
-                yield client
-            return
-        local = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            memory_limit=0,  # the children have limits of their own
-            env=ONE_THREAD,
-            silence_logs="ERROR",
-        )
-        with local, Client(local) as client:
-            yield client
+def open_cluster(workers: int, cluster: str | None) -> Iterator[Client]:
+    """A client of `cluster`, an address or a profile's file, or else of `workers` processes on this machine."""
+    with dask.config.set(SETTINGS), _open(workers, cluster) as client:
+        yield client
+
+
+def _open(workers: int, cluster: str | None) -> AbstractContextManager[Client]:
+    if cluster is None:
+        return _open_local(workers)
+    if "://" in cluster:
+        return _connect(cluster, None)
+    profile = read_profile(Path(cluster))
+    if isinstance(profile, Local):
+        return _open_local(profile.workers)
+    if isinstance(profile, Address):
+        return _connect(profile.address, profile.tls)
+    return _open_slurm(profile)
+
+
+@contextmanager
+def _open_local(workers: int) -> Iterator[Client]:
+    """Single-threaded processes on this machine."""
+    local = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,  # the children have limits of their own
+        env=ONE_THREAD,
+        silence_logs="ERROR",
+    )
+    with local, Client(local) as client:
+        yield client
+
+
+@contextmanager
+def _connect(address: str, tls: Tls | None) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=20, security=_security(tls))
+    except OSError as error:
+        raise FleetError(f"no Dask scheduler answers at {address} ({error}): check --cluster") from error
+    with client:
+        yield client
+
+
+@contextmanager
+def _open_slurm(profile: Slurm) -> Iterator[Client]:
+    """A scheduler in this process and workers in jobs; goes on as soon as the first has started."""
+    from dask_jobqueue import SLURMCluster
+
+    seconds = {"--lifetime": profile.lifetime_minutes, "--lifetime-stagger": profile.stagger_minutes}
+    environment = {"DASK_DISTRIBUTED__WORKER__DAEMON": "False", **ONE_THREAD}
+    slurm = SLURMCluster(
+        queue=profile.queue,
+        account=profile.account,
+        cores=profile.cores,
+        processes=profile.cores,
+        memory=f"{profile.memory_gib} GiB",
+        walltime=_clock(profile.walltime_minutes),
+        interface=profile.interface,
+        security=_security(profile.tls),
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        worker_extra_args=[
+            *("--memory-limit", "0"),  # the children have limits of their own
+            *("--dashboard-address", "127.0.0.1:0"),
+            *(word for option, minutes in seconds.items() for word in (option, f"{60 * minutes:g}s")),
+        ],
+        job_script_prologue=[*(f"export {name}={value}" for name, value in environment.items()), *profile.setup],
+        job_extra_directives=[*profile.directives],
+        log_directory=str(profile.logs),
+    )
+    jobs = math.ceil(profile.workers / profile.cores)
+    with slurm, Client(slurm) as client:
+        slurm.adapt(minimum_jobs=jobs, maximum_jobs=jobs, interval="5s")  # jobs that ended are submitted again
+        client.wait_for_workers(1)
+        yield client
+
+
+def _security(tls: Tls | None) -> Security | None:
+    """One certificate for every role: who holds it belongs to the cluster."""
+    if tls is None:
+        return None
+    certificate, key = str(tls.certificate), str(tls.key)
+    roles = {f"tls_{role}_{name}": file for role in ("client", "scheduler", "worker")
+             for name, file in (("cert", certificate), ("key", key))}  # fmt: skip
+    return Security(tls_ca_file=str(tls.ca), require_encryption=True, **roles)
+
+
+def _clock(minutes: float) -> str:
+    """Hours, minutes and seconds as SLURM reads them."""
+    seconds = round(60 * minutes)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def count_slots(client: Client) -> int:

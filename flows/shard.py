@@ -62,12 +62,12 @@ def _compute_missing_shard(store: Path, number: int) -> Receipt:
     work = read_work(store)
     shard = work.plan.shards()[number]
     planned = read_shard_samples(store, shard)
-    reports = [_compute(sample, work) for sample in planned]
+    reports = [compute_planned(sample, work) for sample in planned]
     samples = [None if isinstance(report.end, MoleculeFailed) else report.end for report in reports]
     objects = write_shard(store, work.plan, shard, samples)
     receipt = Receipt(
         shard=number,
-        outcomes=[_outcome(sample.conformer.id, report) for sample, report in zip(planned, reports, strict=True)],
+        outcomes=[report_outcome(sample.conformer.id, report) for sample, report in zip(planned, reports, strict=True)],
         objects=objects,
         circumstances={
             "computing_seconds": sum(report.seconds for report in reports),
@@ -84,7 +84,8 @@ def _compute_missing_shard(store: Path, number: int) -> Receipt:
     return receipt
 
 
-def _compute(sample: PlannedSample, work: Work) -> Report[Sample]:
+def compute_planned(sample: PlannedSample, work: Work) -> Report[Sample]:
+    """One sample, in the child: solved, or voxelized from the wavefunctions that are kept elsewhere."""
     limits = work.recipe.limits
     child = shared_child(limits.memory_gib)
     what = (sample.conformer, sample.grid)
@@ -98,7 +99,8 @@ def _compute(sample: PlannedSample, work: Work) -> Report[Sample]:
     return child.run(sample_states, *what, states, *how, seconds=limits.seconds_per_molecule)
 
 
-def _outcome(id: str, report: Report[Sample]) -> Outcome:
+def report_outcome(id: str, report: Report[Sample]) -> Outcome:
+    """What the receipt says of a sample."""
     if isinstance(report.end, MoleculeFailed):
         return Outcome(id, report.end.reason, str(report.end))
     facts = dict(report.end.checks)

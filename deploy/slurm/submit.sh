@@ -1,0 +1,25 @@
+#!/bin/sh
+# A dataset through SLURM alone: plan, then an array of parts, then seal. Submit again after any failure: what is done stays.
+#
+#   submit.sh RECIPE STORE        prints the number of the job that seals
+#
+# Times and memory stand at the top of the three .sbatch files; sbatch's own variables (SBATCH_PARTITION, SBATCH_ACCOUNT …)
+# hold for all three. `rhoflow` must be on the PATH here, and STORE on a file system that every node sees.
+set -eu
+PARTS=${PARTS:-32}                # tasks of the array; no more than there are shards are of use
+AT_ONCE=${AT_ONCE:-$PARTS}        # of these, how many may run at the same time
+LOGS=${LOGS:-.}                   # folder of the jobs' logs
+
+[ $# = 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+RECIPE=$(realpath "$1")
+STORE=$(realpath -m "$2")
+export RECIPE STORE PARTS
+here=$(dirname "$(realpath "$0")")
+mkdir -p "$LOGS"
+
+plan=$(sbatch --parsable --output="$LOGS/%x-%j.log" "$here/plan.sbatch")
+# Without a plan there is nothing to compute: the array is then cancelled, rather than pending for ever.
+array=$(sbatch --parsable --output="$LOGS/%x-%A_%a.log" --dependency="afterok:$plan" --kill-on-invalid-dep=yes \
+    --array="1-$PARTS%$AT_ONCE" "$here/run.sbatch")
+# However the array ended: sealing refuses by itself, and names what is missing.
+sbatch --parsable --output="$LOGS/%x-%j.log" --dependency="afterany:$array" "$here/seal.sbatch"

@@ -1,0 +1,73 @@
+"""Flows that run by themselves: on a cron of this machine, or as deployments of a Prefect server."""
+
+import time
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
+
+from flows.dataset import build_dataset
+from flows.diff import diff_stores
+from flows.regenerate import regenerate
+from storage.errors import RequestError, StoreError
+from storage.identity import fingerprint
+
+
+@flow(name="rhoflow-nightly", persist_result=False)
+def run_nightly(
+    recipe: Path,
+    store: Path,
+    workers: int = 1,
+    cluster: str | None = None,
+    config: Path | None = None,
+    runs: Path | None = None,
+) -> None:
+    """Bring the dataset up to its source; then, where `config` and `runs` are given, train on what it is now."""
+    build_dataset(recipe, store, workers, cluster)
+    if config and runs:
+        train_model(config, runs, store)
+
+
+@flow(name="rhoflow-train", persist_result=False)
+def train_model(config: Path, runs: Path, store: Path) -> None:
+    """Train in a folder of `runs` named after the dataset's content: each content once, earlier models stay."""
+    from training.checkpoint import LAST, read_state
+    from training.config import read_config
+    from training.superres import train_superres
+
+    settings = read_config(config)
+    run = runs / fingerprint(store)[:12]
+    if (run / LAST).exists() and read_state(run, LAST)["step"] >= settings.steps:
+        get_run_logger().info("%s was trained on what %s holds: nothing to train", run, store)
+        return
+    train_superres(settings, store, run, resume=True)
+    get_run_logger().info("%s is trained on %s", run, store)
+
+
+@flow(name="rhoflow-regenerate", persist_result=False)
+def rebuild(store: Path, new: Path, workers: int = 1) -> None:
+    """Build a dataset again from itself; fails where the two do not agree."""
+    regenerate(store, new, workers, time.time())
+    if not diff_stores(store, new, as_json=False):
+        raise StoreError(f"{new}, built again from {store}, is not identical: `rhoflow diff {store} {new}` says where")
+
+
+def serve_nightly(
+    recipe: Path, store: Path, workers: int, cluster: str | None, training: tuple[Path, Path] | None, cron: str
+) -> None:
+    """Run `run_nightly` at the times of `cron` (UTC), one at a time, until this process is told to end."""
+    try:
+        schedule = Cron(cron)
+    except ValueError as error:
+        raise RequestError(f"--cron {cron!r}: {error}: write minute, hour, day, month, weekday: '0 2 * * *'") from error
+    config, runs = training or (None, None)
+    parameters = {"recipe": recipe, "store": store, "config": config, "runs": runs}
+    paths = {name: str(path.resolve()) if path else None for name, path in parameters.items()}
+    run_nightly.serve(
+        name=store.stem,
+        schedules=[schedule],
+        parameters={**paths, "workers": workers, "cluster": cluster},
+        limit=1,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )

@@ -1,0 +1,102 @@
+"""A run that the schedule fires builds the dataset; the next one finds nothing to do, and says so."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.reader import open_dataset
+from storage.seal import is_sealed
+from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.test_build import ask, free_port, running
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The address of a real Prefect server."""
+    port = free_port()
+    serve = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    address = f"http://127.0.0.1:{port}/api"
+    with running(serve, tmp_path, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"):
+        ask(f"{address}/health")
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        yield address
+
+
+def test_a_run_fired_by_the_schedule_seals_the_store_and_the_next_does_nothing(api: str, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path / "a"), tmp_path / "molecules.zarr"
+    config, runs = tmp_path / "superres.toml", tmp_path / "runs"
+    config.write_text("steps = 2\n")
+    every_minute = ("--cron", "* * * * *", "--workers", "1", "--train", config, runs)
+    with running(command("schedule", recipe, store, *every_minute), tmp_path):
+        await_completed(api, 1)
+        assert is_sealed(store)
+        assert len(open_dataset(store).ids) == 12
+        (run,) = runs.iterdir()
+        assert (run / "best.pt").exists()
+        written = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+        await_completed(api, 2)
+        await_message(api, f"{store} is sealed: nothing to compute")
+        await_message(api, f"{run} was trained on what {store} holds: nothing to train")
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == written
+
+
+def await_message(api: str, message: str) -> None:
+    """Wait for a line of a run's log, which arrives some time after it was written."""
+    for _ in range(60):
+        found = [line["message"] for line in ask(f"{api}/logs/filter", {"limit": 200})]
+        if message in found:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"{message!r} is not among {found}")
+
+
+def await_completed(api: str, count: int) -> None:
+    """Wait for so many nightly runs, created by the schedule itself."""
+    question = {"flows": {"name": {"any_": ["rhoflow-nightly"]}}}
+    deadline = time.monotonic() + 140
+    while True:
+        runs = ask(f"{api}/flow_runs/filter", dict(question))
+        ended = [run for run in runs if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]
+        assert all(run["state"]["type"] == "COMPLETED" and run["auto_scheduled"] for run in ended), ended
+        if len(ended) >= count:
+            return
+        assert time.monotonic() < deadline, [run["state"]["name"] for run in runs]
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("cron", ["nonsense", "61 * * * *"])
+def test_a_wrong_cron_is_refused_before_anything_starts(tmp_path: Path, cron: str) -> None:
+    recipe = write_recipe(tmp_path)
+    printed = rhoflow(tmp_path, "schedule", recipe, tmp_path / "store.zarr", "--cron", cron, code=2)
+    assert f"--cron '{cron}'" in printed
+    assert not (tmp_path / "store.zarr").exists()
+
+
+def test_the_deployments_run_on_a_worker_of_their_pool(api: str, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path / "a"), tmp_path / "molecules.zarr"
+    prefect = [sys.executable, "-m", "prefect"]
+    for pool in ("cpu", "gpu"):
+        call(tmp_path, *prefect, "work-pool", "create", pool, "--type", "process")
+    call(tmp_path, *prefect, "--no-prompt", "deploy", "--all", "--prefect-file", DEPLOY / "prefect.yaml")
+    deployed = {found["name"]: found for found in ask(f"{api}/deployments/filter", {})}
+    assert {name: found["work_pool_name"] for name, found in deployed.items()} == {
+        "build": "cpu",
+        "regenerate": "cpu",
+        "train": "gpu",
+    }
+    assert [found["schedule"]["cron"] for found in deployed["build"]["schedules"]] == ["0 2 * * *"]
+    parameters = {"recipe": str(recipe), "store": str(store), "workers": 1}
+    ask(f"{api}/deployments/{deployed['build']['id']}/create_flow_run", {"parameters": parameters})
+    call(tmp_path, *prefect, "worker", "start", "--pool", "cpu", "--run-once")
+    assert is_sealed(store)
+
+
+def call(home: Path, *words: str | Path) -> None:
+    ended = subprocess.run(words, env=environment(home), capture_output=True, text=True, timeout=150, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

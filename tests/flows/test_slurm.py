@@ -1,0 +1,195 @@
+"""A real SLURM on this machine builds the same dataset as plain commands do, also where a node is lost in between."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.fleet import open_cluster
+from storage.identity import identify
+from storage.seal import is_sealed
+from tests.flows.small_build import environment, rhoflow, write_recipe
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged", "sbatch"))),
+        reason="needs slurm-wlm and munge, and to be root",
+    ),
+]
+
+SLURM = Path(__file__).parents[2] / "deploy/slurm"
+ROWS = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, str]:
+    """The identity of the store that one process makes."""
+    folder = tmp_path_factory.mktemp("plain")
+    recipe, store = write_recipe(folder, ROWS), folder / "store.zarr"
+    rhoflow(home, "plan", recipe, store)
+    rhoflow(home, "run", store)
+    rhoflow(home, "seal", store)
+    return identify(store)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a SLURM of two nodes."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_FIRST_PORT", str(20000 + os.getpid() % 10000))  # beside others on this machine
+        local_cluster("start", folder)
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        yield folder
+    local_cluster("stop", folder)
+
+
+def local_cluster(*words: str | Path) -> None:
+    subprocess.run([SLURM / "local_cluster.sh", *words], check=True, timeout=60)
+
+
+def ask(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+def submit(recipe: Path, store: Path, home: Path, **parameters: str) -> str:
+    """The number of the job that seals."""
+    logs = {"LOGS": str(store.parent / "logs")}
+    given = [SLURM / "submit.sh", recipe, store]
+    ended = subprocess.run(
+        given, env={**environment(home), **logs, **parameters}, check=True, capture_output=True, text=True, timeout=60
+    )
+    return ended.stdout.strip()
+
+
+def await_true(what: str, question: Callable[[], object], seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}\n{ask('squeue')}\n{ask('sinfo', '-N')}"
+        time.sleep(0.2)
+
+
+def state_of(job: str) -> dict[str, str]:
+    """Key and value, of a job or of its first array task, as scontrol tells them."""
+    told = ask("scontrol", "--oneliner", "show", "job", job).splitlines()[0]
+    return dict(word.split("=", 1) for word in told.split() if "=" in word)
+
+
+def await_end(job: str) -> str:
+    await_true(f"job {job} has ended", lambda: state_of(job)["JobState"] in ("COMPLETED", "FAILED", "CANCELLED"))
+    return state_of(job)["JobState"]
+
+
+def logs_of(store: Path) -> str:
+    return "".join(f"{path.name}: {path.read_text()}\n" for path in sorted((store.parent / "logs").iterdir()))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_job_array_builds_the_identical_store(plain: dict[str, str], home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
+    seal = submit(recipe, store, home, PARTS="3")
+    assert await_end(seal) == "COMPLETED", logs_of(store)
+    assert identify(store) == plain
+
+
+def test_a_node_that_dies_costs_nothing(cluster: Path, plain: dict[str, str], home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
+    seal = submit(recipe, store, home, PARTS="7", AT_ONCE="2")
+    running = ("squeue", "--noheader", "--states=R", "--name=rhoflow-run", "--nodelist=one", "--format=%i %M")
+    await_true("one shard is done, another just begun", lambda: receipts(store) and ask(*running).endswith("0:00"))
+    local_cluster("kill", cluster, "one")
+    lost = [line.split()[0] for line in ask(*running).splitlines()]
+    assert lost
+    assert not is_sealed(store)
+    await_true("its jobs are queued again", lambda: all(int(state_of(task)["Restarts"]) for task in lost))
+    local_cluster("revive", cluster, "one")
+    assert await_end(seal) == "COMPLETED", logs_of(store)
+    assert identify(store) == plain
+
+
+def receipts(store: Path) -> list[Path]:
+    return list(store.glob("work/receipts/*.json"))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_a_failed_array_left_is_named_and_the_same_command_ends_it(
+    plain: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
+    seal = submit(recipe, store, home, PARTS="7", AT_ONCE="1")
+    await_true("a shard is done", lambda: receipts(store))
+    ask("scancel", "--name=rhoflow-run")
+    assert await_end(seal) == "FAILED"
+    assert "cannot be sealed" in logs_of(store)
+    assert await_end(submit(recipe, store, home, PARTS="2")) == "COMPLETED", logs_of(store)
+    assert identify(store) == plain
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_plan_that_fails_ends_the_array_and_the_seal(home: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    recipe.write_text(recipe.read_text() + "colour = 7\n")
+    seal = submit(recipe, tmp_path / "store.zarr", home, PARTS="2")
+    assert await_end(seal) == "FAILED"
+    assert "unknown key" in logs_of(tmp_path / "store.zarr")
+
+
+PROFILE = """
+kind = "slurm"
+workers = 2
+memory_gib = 1
+walltime_minutes = 10
+lifetime_minutes = {lifetime}
+stagger_minutes = 0.05
+[tls]
+ca = "tls/ca.pem"
+certificate = "tls/certificate.pem"
+key = "tls/key.pem"
+"""
+
+
+def write_profile(folder: Path, lifetime: float) -> Path:
+    """Two encrypted workers in jobs of their own."""
+    subprocess.run([SLURM.parent / "certificates.sh", folder / "tls"], check=True, timeout=30)
+    path = folder / "profile.toml"
+    path.write_text(PROFILE.format(lifetime=lifetime))
+    return path
+
+
+@pytest.mark.usefixtures("cluster")
+def test_dask_workers_in_jobs_build_the_identical_store(plain: dict[str, str], home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
+    rhoflow(home, "build", recipe, store, "--cluster", write_profile(tmp_path, lifetime=5))
+    assert identify(store) == plain
+    await_true("its jobs are gone", lambda: not ask("squeue", "--noheader"))
+    assert list((tmp_path / "logs").glob("dask-worker-*.err"))
+
+
+def listening(process: int) -> list[str]:
+    """Addresses at which others may connect to it."""
+    connections = psutil.Process(process).net_connections("tcp")
+    return [connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_listen_on_loopback_alone_and_are_replaced_at_the_end_of_their_lives(tmp_path: Path) -> None:
+    with open_cluster(1, str(write_profile(tmp_path, lifetime=0.15))) as client:
+        first = client.submit(os.getpid, pure=False).result(timeout=60)
+        everyone = {os.getpid(), *client.run(os.getpid).values(), *client.run(os.getppid).values()}
+        assert {address.partition(".")[0] for pid in everyone for address in listening(pid)} == {"127"}
+        jobs = ask("squeue", "--noheader", "--format=%i").split()
+        await_true("the first jobs have ended", lambda: not {*jobs} & {*ask("squeue", "-h", "-o", "%i").split()})
+        assert client.submit(os.getpid, pure=False).result(timeout=100) != first
