@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from storage.header import Header, begin_store
+from storage.layout import SOURCE_END
+from storage.objects import write_record
 from storage.parts import ConformedRow, write_conformer_part
 from storage.plan import ChannelLayout, Plan, PlannedSample, read_shard_samples, write_plan
 from storage.receipts import Outcome, Receipt, write_receipt
@@ -57,6 +59,7 @@ def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Pat
     rows = [
         ConformedRow(row, one.id.removesuffix("#0"), "ok", conformers=(one,)) for row, (_, one) in enumerate(conformers)
     ]
+    write_record(store, SOURCE_END, {"parts": 1, "rows": len(rows), "path": "", "sha256": "", "limit": None})
     write_conformer_part(store, 0, rows, {})
     write_plan(store, plan, {CELLS: planned}, [])
     for shard in plan.shards():
