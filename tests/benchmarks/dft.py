@@ -32,7 +32,6 @@ def bench(conformer: Conformer) -> tuple[float, float, float]:
     ours, theirs = [], []
     seconds = cpu_seconds(lambda: ours.append(engine.solve(conformer)))
     mol = build_mol(conformer, engine.basis_set, engine.pseudopotential)
-    mol.max_memory = 16000  # MB; with the default of 4000 larger molecules take PySCF six times as long
     peer_seconds = cpu_seconds(lambda: theirs.append(dft.RKS(mol, xc=engine.functional).run()))
     expected = sample_density(read_state(theirs[0], conformer, ours[0].basis), grid, "cell")
     error = float(np.abs(sample_density(ours[0], grid, "cell") - expected).sum() / expected.sum())
