@@ -14,7 +14,7 @@ from storage.errors import StoreError
 from storage.header import read_header
 from storage.layout import class_key, conformers_key, open_group, receipt_key
 from storage.manifest import digest_content
-from storage.objects import checksum
+from storage.objects import Location, checksum_object, has_object, list_keys
 from storage.parts import read_circumstances, read_conformer_part
 from storage.plan import Plan, PlannedSample, Shard, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt
@@ -63,7 +63,7 @@ class Comparison:
 class StoredShards:
     """The computed samples of one store, found by id; one shard's receipt and tables in memory at a time."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Location) -> None:
         self.store = store
         self.plan: Plan = read_plan(store)
         self._groups: dict[int, Any] = {}
@@ -98,7 +98,7 @@ class StoredShards:
 
         Raises StoreError where what is stored cannot be read.
         """
-        group = self._groups.setdefault(shard.cells, open_group(self.store / class_key(shard.cells), "r"))
+        group = self._groups.setdefault(shard.cells, open_group(self.store, "r", class_key(shard.cells)))
         shape = self.samples(shard)[row].grid.shape if name in self.list_channels() else ()
         try:
             values: NDArray[np.floating[Any]] = group[name][(shard.first + row, ..., *map(slice, shape))]
@@ -110,10 +110,10 @@ class StoredShards:
 
     def digest_tables(self, cells: int) -> str:
         """sha256 of a size class's tables: equal where every planned sample and its place are."""
-        group = self.store / class_key(cells)
-        folders = sorted(folder for folder in group.iterdir() if folder.name not in self.list_arrays())
-        files = [file for folder in folders for file in sorted(folder.glob("c.*"))]
-        listed = "".join(f"{checksum(file)}  {file.relative_to(group)}\n" for file in files)
+        group = class_key(cells)
+        arrays = [f"{group}/{name}/" for name in self.list_arrays()]
+        keys = [key for key in list_keys(self.store, group) if "/c." in key and not key.startswith(tuple(arrays))]
+        listed = "".join(f"{checksum_object(self.store, key)}  {key}\n" for key in keys)
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
@@ -232,7 +232,7 @@ def _compare_planned(was: PlannedSample, now: PlannedSample) -> Iterator[str]:
 def _read_rows(shards: StoredShards) -> Iterator[tuple[str, str, Mapping[str, Label]]]:
     """Id, outcome before any density, and labels of every source row."""
     for part in range(shards.plan.parts):
-        if (shards.store / conformers_key(part)).exists():
+        if has_object(shards.store, conformers_key(part)):
             for row in read_conformer_part(shards.store, part):
                 yield row.id, row.outcome, row.labels
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from distributed import Client
 
@@ -11,6 +10,7 @@ from flows.fleet import run_everywhere
 from flows.progress import Meter
 from flows.shard import compute_shard
 from flows.status import RunRecord
+from storage.objects import Location
 from storage.plan import estimate_costs, read_plan
 from storage.receipts import has_receipt
 
@@ -23,14 +23,14 @@ class ShardReport:
     failed: int
 
 
-def report_shard(store: Path, number: int) -> ShardReport:
+def report_shard(store: Location, number: int) -> ShardReport:
     """Compute one shard, on a worker."""
     outcomes = Counter(outcome.outcome for outcome in compute_shard(store, number).outcomes)
     return ShardReport(outcomes.total(), outcomes.total() - outcomes["ok"])
 
 
 def compute_missing(
-    store: Path, client: Client, record: RunRecord, publish: Callable[[float], None] | None = None
+    store: Location, client: Client, record: RunRecord, publish: Callable[[float], None] | None = None
 ) -> None:
     """Every shard without a receipt, the dearest first; `publish` hears which fraction of the samples is done."""
     plan = read_plan(store)

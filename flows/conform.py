@@ -16,19 +16,19 @@ from storage.errors import RequestError, StoreError
 from storage.header import read_header
 from storage.layout import SOURCE_END, conformers_key, source_key
 from storage.manifest import vouch_again
-from storage.objects import checksum, read_record, write_record
+from storage.objects import Location, checksum, has_object, read_record, write_record
 from storage.parts import ROWS_PER_PART, ConformedRow, read_source_part, write_conformer_part, write_source_part
 from storage.schema import Molecule
 
 
-def read_source(store: Path, recipe: Recipe, limit: int | None = None) -> int:
+def read_source(store: Location, recipe: Recipe, limit: int | None = None) -> int:
     """Copy the source into the store, part by part; returns the number of parts. A copied source is not read again.
 
     Raises SourceError (bad file, bad ids) and RequestError where the store was begun with other rows.
     """
     path = recipe.source.path
     begun_with: dict[str, str | int | None] = {"sha256": checksum_source(path), "limit": limit}
-    if (store / SOURCE_END).exists():
+    if has_object(store, SOURCE_END):
         end = read_record(store, SOURCE_END)
         if {name: end[name] for name in begun_with} != begun_with:
             limits = "" if end["limit"] == limit else f" (--limit was {end['limit']}, is {limit})"
@@ -58,28 +58,28 @@ def checksum_source(path: Path) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def read_stored_recipe(store: Path) -> Recipe:
+def read_stored_recipe(store: Location) -> Recipe:
     """The recipe a store was begun with, its source where it was last read: there lie the densities from files."""
     recipe = Recipe.model_validate(read_header(store).recipe)
     source = recipe.source.model_copy(update={"path": Path(str(read_record(store, SOURCE_END)["path"]))})
     return recipe.model_copy(update={"source": source})
 
 
-def source_parts(store: Path) -> int:
+def source_parts(store: Location) -> int:
     """How many parts the source has, once it is read."""
     return int(str(read_record(store, SOURCE_END)["parts"]))
 
 
-def is_conformed(store: Path, part: int) -> bool:
-    return (store / conformers_key(part)).exists()
+def is_conformed(store: Location, part: int) -> bool:
+    return has_object(store, conformers_key(part))
 
 
-def conform_part(store: Path, part: int) -> float:
+def conform_part(store: Location, part: int) -> float:
     """Make the conformers of one part, unless it is done; returns the CPU seconds spent now."""
     if is_conformed(store, part):
         return 0.0
     recipe = Recipe.model_validate(read_header(store).recipe)
-    if not (store / source_key(part)).exists():
+    if not has_object(store, source_key(part)):
         raise StoreError(f"{store} has no source part {part}: run `rhoflow plan` or `rhoflow build` first")
     rows, seconds = [], 0.0
     for molecule in read_source_part(store, part):
@@ -90,7 +90,7 @@ def conform_part(store: Path, part: int) -> float:
     return seconds
 
 
-def report_part(store: Path, part: int) -> int:
+def report_part(store: Location, part: int) -> int:
     """Conform one part, on a worker; returns its number."""
     conform_part(store, part)
     return part

@@ -19,7 +19,7 @@ from flows.status import RunRecord, Status, read_status
 from storage.claims import claim_store
 from storage.header import Header, begin_store
 from storage.layout import SOURCE_END
-from storage.objects import read_record
+from storage.objects import Location, read_record
 from storage.outcomes import read_row_outcomes
 from storage.parts import ROWS_PER_PART
 from storage.plan import Plan, read_plan
@@ -32,7 +32,7 @@ SHOWN_FAILURES = 1000
 @flow(name="rhoflow-build", persist_result=False)
 def build_dataset(
     recipe: Path,
-    store: Path,
+    store: Location,
     workers: int = 1,
     cluster: str | None = None,
     limit: int | None = None,
@@ -53,7 +53,7 @@ def build_dataset(
 
 
 def compute_dataset(
-    store: Path, values: Recipe, workers: int, cluster: str | None, limit: int | None, started: float
+    store: Location, values: Recipe, workers: int, cluster: str | None, limit: int | None, started: float
 ) -> None:
     """Every stage, on workers of its own or those of a cluster."""
     with open_cluster(workers, cluster) as client:
@@ -69,12 +69,12 @@ def compute_dataset(
 
 
 @task(name="read", cache_policy=NO_CACHE, persist_result=False)
-def read_stage(store: Path, recipe: Recipe, limit: int | None) -> None:
+def read_stage(store: Location, recipe: Recipe, limit: int | None) -> None:
     read_source(store, recipe, limit)
 
 
 @task(name="conform", cache_policy=NO_CACHE, persist_result=False)
-def conform_stage(store: Path, record: RunRecord) -> None:
+def conform_stage(store: Location, record: RunRecord) -> None:
     end = read_record(store, SOURCE_END)
     rows, parts = int(str(end["rows"])), int(str(end["parts"]))
     missing = [part for part in range(parts) if not is_conformed(store, part)]
@@ -92,7 +92,7 @@ def conform_stage(store: Path, record: RunRecord) -> None:
 
 
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False)
-def plan_stage(store: Path) -> None:
+def plan_stage(store: Location) -> None:
     plan = plan_dataset(store)
     shards, samples = len(plan.shards()), sum(plan.samples.values())
     classes = ", ".join(f"{count} at {cells}³" for cells, count in plan.samples.items())
@@ -100,13 +100,13 @@ def plan_stage(store: Path) -> None:
 
 
 @task(name="compute", cache_policy=NO_CACHE, persist_result=False)
-def compute_stage(store: Path, record: RunRecord) -> None:
+def compute_stage(store: Location, record: RunRecord) -> None:
     compute_missing(store, Client.current(), record, ProgressArtifact("densities"))
     publish_failures(store, read_plan(store))
 
 
 @task(name="seal", cache_policy=NO_CACHE, persist_result=False)
-def seal_stage(store: Path) -> None:
+def seal_stage(store: Location) -> None:
     seal(store)
 
 
@@ -124,7 +124,7 @@ class ProgressArtifact:
             update_progress_artifact(self._artifact, progress=100 * fraction)
 
 
-def publish_failures(store: Path, plan: Plan) -> None:
+def publish_failures(store: Location, plan: Plan) -> None:
     """The failed conformers as a table in Prefect's own pages."""
     failures = [
         {"row": row.row, "id": failure.id, "reason": failure.outcome, "message": failure.message}

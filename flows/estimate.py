@@ -18,7 +18,7 @@ from flows.shard import compute_shard
 from storage.errors import RequestError
 from storage.header import Header, begin_store
 from storage.layout import SOURCE_END, conformers_key, receipt_key
-from storage.objects import write_record
+from storage.objects import Location, list_keys, measure_object, write_record
 from storage.outcomes import read_row_outcomes
 from storage.parts import ROWS_PER_PART, read_circumstances, write_source_part
 from storage.plan import Plan, read_planned_samples
@@ -73,9 +73,9 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
         ends = [row.outcome for row in read_row_outcomes(store, plan) if row.outcome != "ok"]
         objects = max((len(compute_shard(store, number).objects) for number in range(len(plan.shards()))), default=0)
         seal(store)
-        described = [path for path in store.rglob("*") if path.is_file() and not is_of_shards(path.relative_to(store))]
+        described = [key for key in list_keys(store) if not is_of_shards(Path(key))]
         described_bytes = sum(
-            path.stat().st_size * (1 if path.suffix == ".json" else len(sizes) / len(chosen)) for path in described
+            measure_object(store, key) * (1 if key.endswith(".json") else len(sizes) / len(chosen)) for key in described
         )
     samples = sum_over(sizes, timed, "samples")
     shards = samples / recipe.store.shard_samples + len(plan.samples)
@@ -109,7 +109,7 @@ def choose_rows(sizes: Sequence[int], count: int) -> list[int]:
     return [int(row) for row in order[places]]
 
 
-def plan_small_store(store: Path, recipe: Recipe, molecules: Sequence[Molecule]) -> Plan:
+def plan_small_store(store: Location, recipe: Recipe, molecules: Sequence[Molecule]) -> Plan:
     """A store of these molecules, planned with one sample to a shard."""
     values = recipe_values(recipe)
     values["store"]["shard_samples"] = 1
@@ -121,14 +121,14 @@ def plan_small_store(store: Path, recipe: Recipe, molecules: Sequence[Molecule])
     return plan_dataset(store)
 
 
-def read_timed(store: Path, plan: Plan, chosen: Sequence[int], sizes: Sequence[int]) -> list[Timed]:
+def read_timed(store: Location, plan: Plan, chosen: Sequence[int], sizes: Sequence[int]) -> list[Timed]:
     """What each chosen row took; a row without samples took next to nothing."""
     seconds, stored, samples = (dict.fromkeys(range(len(chosen)), 0.0) for _ in range(3))
     for shard in plan.shards():
         row = read_planned_samples(store, shard.cells, shard.first, shard.last)[0].row
         receipt = compute_shard(store, shard.number)
         seconds[row] += float(receipt.circumstances["computing_seconds"])
-        stored[row] += sum((store / key).stat().st_size for key in receipt.objects)
+        stored[row] += sum(measure_object(store, key) for key in receipt.objects)
         samples[row] += 1
     return [Timed(sizes[chosen[row]], seconds[row], stored[row], int(samples[row])) for row in range(len(chosen))]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.formats import CUBE_ENDINGS, Scene, Volume, write_ccp4, write_cube, write_npz
 from storage.errors import RequestError
+from storage.objects import Location
 from storage.plan import ChannelLayout, read_plan
 from storage.reader import Dataset, StoredSample, open_dataset
 
@@ -15,7 +16,7 @@ UNITS = {"electrons bohr-3": "_electrons_per_bohr3", "electrons bohr-4": "_elect
 SHOWN_IDS = 8
 
 
-def export_sample(store: Path, id: str, channels: Sequence[str], file: Path, format: str | None) -> None:
+def export_sample(store: Location, id: str, channels: Sequence[str], file: Path, format: str | None) -> None:
     """Write `file`. Raises RequestError for an id, a channel, a format or a path that is none.
 
     Of atom types, each type is a channel: atom_types_C.

@@ -12,6 +12,7 @@ from distributed import CancelledError, Client, KilledWorker, LocalCluster, Secu
 from flows.cluster import Address, Local, Slurm, Tls, read_profile
 from flows.isolation import ONE_THREAD
 from storage.errors import RhoflowError
+from storage.objects import Location
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -139,7 +140,7 @@ def count_slots(client: Client) -> int:
 def run_everywhere(
     client: Client,
     function: Callable[[Path, Key], Result],
-    store: Path,
+    store: Location,
     keys: Iterable[Key],
     on_done: Callable[[Result], None],
 ) -> None:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from pipeline.rotation import rotate_state
 from storage.errors import StoreError
 from storage.identity import fingerprint
 from storage.layout import class_key, decode_text, open_group
+from storage.objects import Location, has_object
 from storage.plan import PlannedSample, read_basis, read_plan, read_planned_samples
 from storage.reader import restore_state
 from storage.receipts import Outcome, read_receipt
@@ -23,14 +23,12 @@ from storage.seal import is_sealed
 class KeptStates:
     """Finds a sample's states by its id; reads what is asked for, and no more."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Location) -> None:
         self.store = store
         self._plan = read_plan(store)
         self._refusals = {refusal.id: refusal for refusal in self._plan.refusals}
         self._shards = {(shard.cells, shard.index): shard for shard in self._plan.shards()}
-        self._groups: dict[int, Any] = {
-            cells: open_group(store / class_key(cells), "r") for cells in self._plan.samples
-        }
+        self._groups: dict[int, Any] = {cells: open_group(store, "r", class_key(cells)) for cells in self._plan.samples}
         self._receipt = functools.lru_cache(maxsize=4)(functools.partial(read_receipt, store))
         self._places = _find_places(self._groups)
         self._bases: dict[str, Basis] = {density: read_basis(store, density) for density in self._plan.densities}
@@ -57,15 +55,15 @@ class KeptStates:
         shard = self._shards[cells, index // self._plan.shard_samples]
         receipt = self._receipt(shard.number)
         for key in receipt.objects:
-            if not (self.store / key).exists():
+            if not has_object(self.store, key):
                 raise StoreError(
-                    f"{self.store / key} is gone (shard {shard.number}): `rhoflow verify {self.store} --repair`"
+                    f"{self.store}/{key} is gone (shard {shard.number}): `rhoflow verify {self.store} --repair`"
                 )
         return receipt.outcomes[index - shard.first]
 
 
 @functools.lru_cache(maxsize=4)
-def open_kept_states(store: Path, expected: str) -> KeptStates:
+def open_kept_states(store: Location, expected: str) -> KeptStates:
     """Raises StoreError where the store is gone, or holds anything else than it did: `expected` is its fingerprint."""
     if not is_sealed(store):
         raise StoreError(

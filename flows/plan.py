@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
 from pipeline.failures import MoleculeFailed, UnsupportedElement
 from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
+from storage.objects import Location
 from storage.parts import ConformedRow, read_conformer_part
 from storage.plan import (
     ChannelLayout,
@@ -42,7 +42,7 @@ class Draft:
     rows: int = 0
 
 
-def plan_dataset(store: Path) -> Plan:
+def plan_dataset(store: Location) -> Plan:
     """Plan every conformer of the store and create its arrays; an existing plan is returned as it is."""
     if is_planned(store):
         return read_plan(store)

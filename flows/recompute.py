@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from flows.recipe import Recipe
 from pipeline.failures import MoleculeFailed
 from pipeline.sample import compute_sample, sample_states
 from storage.layout import receipt_key
+from storage.objects import Location
 from storage.parts import read_circumstances
 from storage.plan import Shard
 
@@ -48,7 +48,7 @@ class Recomputation:
         return self.outcome == "ok" and nmae <= NMAE_TOLERANCE and apart <= ELECTRON_TOLERANCE and drift <= allowed
 
 
-def recompute_samples(store: Path, count: int, seed: int = SEED) -> Iterator[Recomputation]:
+def recompute_samples(store: Location, count: int, seed: int = SEED) -> Iterator[Recomputation]:
     """`count` of the samples that are ok, or all where there are fewer, chosen by `seed`."""
     stored = StoredShards(store)
     places = [

@@ -1,7 +1,5 @@
 """A store built again from the recipe and the source rows inside it."""
 
-from pathlib import Path
-
 from flows.compute import compute_missing
 from flows.conform import is_conformed, report_part, source_parts
 from flows.fleet import count_slots, open_cluster, run_everywhere
@@ -12,11 +10,11 @@ from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.header import Header, begin_store, read_header
 from storage.layout import SOURCE_END, source_key
-from storage.objects import write_object
+from storage.objects import Location, copy_object, has_object
 from storage.seal import is_sealed, seal
 
 
-def regenerate(store: Path, new: Path, workers: int, begun: float) -> None:
+def regenerate(store: Location, new: Location, workers: int, begun: float) -> None:
     """Build `new` as `store` was built; resumes where it was interrupted. `begun` is when the command started.
 
     A voxelized store is built from its recipe as well: its densities are computed again.
@@ -28,7 +26,7 @@ def regenerate(store: Path, new: Path, workers: int, begun: float) -> None:
     if is_sealed(new):
         return
     with claim_store(new):
-        if not (new / SOURCE_END).exists():
+        if not has_object(new, SOURCE_END):
             copy_source(store, new)
         with open_cluster(workers, None) as client:
             record = RunRecord(new, count_slots(client), begun)
@@ -40,8 +38,8 @@ def regenerate(store: Path, new: Path, workers: int, begun: float) -> None:
         seal(new)
 
 
-def copy_source(store: Path, new: Path) -> None:
+def copy_source(store: Location, new: Location) -> None:
     """The source rows of one store become those of another; their end, last."""
     for part in range(source_parts(store)):
-        write_object(new, source_key(part), (store / source_key(part)).read_bytes())
-    write_object(new, SOURCE_END, (store / SOURCE_END).read_bytes())
+        copy_object(store, new, source_key(part))
+    copy_object(store, new, SOURCE_END)

@@ -21,12 +21,20 @@ from storage.manifest import (
     Manifest,
     digest_content,
     is_vouched_for,
-    list_files,
     read_manifest,
     read_seal,
     write_manifest,
 )
-from storage.objects import checksum, read_record, write_object, write_record
+from storage.objects import (
+    Location,
+    checksum_object,
+    copy_object,
+    delete_object,
+    has_object,
+    list_keys,
+    read_record,
+    write_record,
+)
 from storage.parts import write_source_part
 from storage.plan import Plan, Shard, is_planned, read_plan
 from storage.receipts import has_receipt, read_receipt
@@ -50,19 +58,19 @@ class Mending:
     message: str = ""
 
 
-def repair_store(store: Path, findings: Findings) -> list[Mending]:
+def repair_store(store: Location, findings: Findings) -> list[Mending]:
     """Mend what `find_damage` found, as far as it can be; unexpected files are left alone.
 
     A killed repair leaves a store that can be verified and repaired again.
     """
     damaged = {damage.key for damage in findings.damages if damage.fault != "unexpected"}
-    has_manifest = any((store / name).exists() and name not in damaged for name in MANIFESTS)
+    has_manifest = any(has_object(store, name) and name not in damaged for name in MANIFESTS)
     with tempfile.TemporaryDirectory(prefix="rhoflow-repair-") as folder:
         manifest = read_manifest(store) if has_manifest else list_receipts(store, damaged)
         repair = Repair(store, Path(folder) / "twin.zarr", manifest, damaged - {SEAL, *MANIFESTS})
         repair.mend()
     for key in findings.leftovers:
-        (store / key).unlink(missing_ok=True)
+        delete_object(store, key)
     if has_manifest:
         if damaged:
             write_manifest(store, Manifest(repair.files, repair.contents, repair.copies))
@@ -71,7 +79,7 @@ def repair_store(store: Path, findings: Findings) -> list[Mending]:
     return [*repair.mendings, *_list_again(store, damaged, repair.mendings)]
 
 
-def _list_again(store: Path, damaged: Collection[str], mendings: Sequence[Mending]) -> Iterator[Mending]:
+def _list_again(store: Location, damaged: Collection[str], mendings: Sequence[Mending]) -> Iterator[Mending]:
     """Both lists of checksums are lost: where the files are those that the seal was put on, they give it back."""
     lists = sorted({SEAL, *MANIFESTS} & {*damaged})
     sealed = read_seal(store)
@@ -99,7 +107,7 @@ def describe_mendings(mendings: Sequence[Mending]) -> Iterator[str]:
     yield f"repair on kernel {name_kernel()}: {sums or 'nothing to do'}"
 
 
-def list_receipts(store: Path, damaged: Collection[str]) -> Manifest:
+def list_receipts(store: Location, damaged: Collection[str]) -> Manifest:
     """What receipts vouch for, where no manifest does."""
     files: dict[str, str] = {}
     contents = {}
@@ -114,7 +122,7 @@ def list_receipts(store: Path, damaged: Collection[str]) -> Manifest:
 class Repair:
     """A repair under way: what is made again is made in a twin of the store, which has all that is whole but arrays."""
 
-    def __init__(self, store: Path, twin: Path, manifest: Manifest, damaged: Collection[str]) -> None:
+    def __init__(self, store: Location, twin: Location, manifest: Manifest, damaged: Collection[str]) -> None:
         self.store, self.twin = store, twin
         self.files, self.contents, self.copies = dict(manifest.files), dict(manifest.contents), manifest.copies
         self.damaged = set(damaged)
@@ -146,10 +154,9 @@ class Repair:
             if name.startswith("work/receipts/") and name not in self.damaged
             for key in read_record(self.store, name)["objects"]  # type: ignore[attr-defined]
         }
-        for key in list_files(self.store):
+        for key in list_keys(self.store):
             if is_vouched_for(key) and key not in objects | self.damaged:
-                (self.twin / key).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.store / key, self.twin / key)
+                copy_object(self.store, self.twin, key)
 
     def _read_source_again(self) -> None:
         parts = {part for part in range(source_parts(self.store)) if source_key(part) in self.damaged}
@@ -170,13 +177,13 @@ class Repair:
     def _conform_again(self) -> None:
         for part in range(source_parts(self.store)):
             key = conformers_key(part)
-            if key not in self.damaged or not (self.twin / source_key(part)).exists():
+            if key not in self.damaged or not has_object(self.twin, source_key(part)):
                 continue
             conform_part(self.twin, part)
             if digest_content(self.twin, key) == self.contents.get(key):
                 self._put(key, IDENTICAL)
             else:
-                (self.twin / key).unlink()
+                delete_object(self.twin, key)
                 self._lose([key], "the programs installed here make other conformers: repair with those that made it")
 
     def _plan_again(self) -> None:
@@ -185,7 +192,7 @@ class Repair:
         objects = {key for key in self.damaged if plan and find_shard(plan, key)}
         planned = sorted(key for key in self.damaged - objects if key == PLAN or not key.startswith("work/"))
         parts = map(conformers_key, range(source_parts(self.store)))
-        if not planned or not all((self.twin / key).exists() for key in parts):
+        if not planned or not all(has_object(self.twin, key) for key in parts):
             return
         fresh = self.twin.with_name("fresh.zarr")
         shutil.copytree(self.twin / "work", fresh / "work", ignore=shutil.ignore_patterns(Path(PLAN).name, "receipts"))
@@ -193,8 +200,8 @@ class Repair:
         for key in planned:
             self._adopt(key, fresh)
         if ROOT in self.damaged:
-            shutil.copyfile(fresh / ROOT, self.twin / ROOT)  # as planned: what sealing adds comes later
-        written = {*list_files(fresh)} - {ROOT}
+            copy_object(fresh, self.twin, ROOT)  # as planned: what sealing adds comes later
+        written = {*list_keys(fresh)} - {ROOT}
         self._lose(written & self.damaged, f"planned otherwise with the programs and the kernel here ({name_kernel()})")
 
     def _compute_again(self) -> None:
@@ -224,7 +231,7 @@ class Repair:
 
     def _compute_shard_again(self, plan: Plan, shard: Shard, damaged: Sequence[str]) -> None:
         key = receipt_key(shard.number)
-        (self.twin / key).unlink(missing_ok=True)
+        delete_object(self.twin, key)
         objects = compute_shard(self.twin, shard.number).objects
         expected = self.contents.get(key)
         if digest_content(self.twin, key) == expected:
@@ -235,7 +242,7 @@ class Repair:
             for name in (*objects, key):  # the receipt last
                 self._put(name, DIFFERENT if expected else REMADE, about)
         for name in objects:
-            (self.twin / name).unlink()
+            delete_object(self.twin, name)
 
     def _measure_difference(self, plan: Plan, shard: Shard) -> str:
         """In words, over what can still be read of the shard."""
@@ -255,30 +262,28 @@ class Repair:
         describe(self.twin)
         for key in tables:
             self._adopt(key, self.twin)
-        for key in list_files(self.twin) if changed else ():
-            if not key.startswith("work/") and checksum(self.twin / key) != self.files.get(key):
+        for key in list_keys(self.twin) if changed else ():
+            if not key.startswith("work/") and checksum_object(self.twin, key) != self.files.get(key):
                 self._put(key, DIFFERENT, "as the samples of the shards that differ")
 
     def _is_complete(self) -> bool:
         """Whether the twin has all that describes a dataset."""
         needed = {HEADER, PLAN, *self.contents}
-        return all((self.twin / key).exists() for key in needed)
+        return all(has_object(self.twin, key) for key in needed)
 
     def _adopt(self, key: str, maker: Path) -> None:
         """Put a file of `maker` into the store, and the twin, where it is what the store had."""
-        made = maker / key
-        if made.is_file() and checksum(made) == self.files.get(key):
+        if has_object(maker, key) and checksum_object(maker, key) == self.files.get(key):
             if maker != self.twin:
-                (self.twin / key).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(made, self.twin / key)
+                copy_object(maker, self.twin, key)
             self._put(key, RESTORED)
 
     def _put(self, key: str, end: str, message: str = "") -> None:
         """Put the twin's file into the store, and vouch for it as it is."""
-        write_object(self.store, key, (self.twin / key).read_bytes())
+        copy_object(self.twin, self.store, key)
         self._end(key, end, message)
         if end != RESTORED:
-            self.files[key] = checksum(self.store / key)
+            self.files[key] = checksum_object(self.store, key)
             if key in self.contents:
                 self.contents[key] = digest_content(self.store, key)
 

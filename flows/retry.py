@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from flows.progress import Meter
@@ -13,6 +12,7 @@ from storage.claims import claim_shard, claim_store
 from storage.errors import RequestError
 from storage.layout import class_key, open_group, receipt_key
 from storage.manifest import unseal
+from storage.objects import Location, delete_object
 from storage.plan import PlannedSample, Shard, read_shard_samples
 from storage.reader import restore_state
 from storage.receipts import Outcome, has_receipt, read_receipt, write_receipt
@@ -29,7 +29,7 @@ class Retried:
     ends: dict[str, int]  # by outcome
 
 
-def retry_failures(store: Path, reason: str | None) -> Retried:
+def retry_failures(store: Location, reason: str | None) -> Retried:
     """Try again what failed while it was computed, with the limits that the store has now.
 
     Raises RequestError where nothing failed so. What failed before any computing, or fits in no box, is left alone.
@@ -53,7 +53,7 @@ def retry_failures(store: Path, reason: str | None) -> Retried:
     return Retried(ends.total(), dict(sorted(ends.items())))
 
 
-def find_failures(store: Path, shard: Shard, reason: str | None) -> list[int]:
+def find_failures(store: Location, shard: Shard, reason: str | None) -> list[int]:
     """Rows within a shard whose samples failed, for that reason where one is given."""
     if not has_receipt(store, shard.number):
         return []
@@ -61,7 +61,7 @@ def find_failures(store: Path, shard: Shard, reason: str | None) -> list[int]:
     return [row for row, end in enumerate(ends) if end != "ok" and reason in (None, end)]
 
 
-def retry_shard(store: Path, shard: Shard, rows: Sequence[int], work: Work) -> list[Outcome]:
+def retry_shard(store: Location, shard: Shard, rows: Sequence[int], work: Work) -> list[Outcome]:
     """Compute these rows again, and store the shard anew where one succeeds; their outcomes now."""
     with claim_shard(store, shard.number):
         receipt, planned = read_receipt(store, shard.number), read_shard_samples(store, shard)
@@ -77,9 +77,7 @@ def retry_shard(store: Path, shard: Shard, rows: Sequence[int], work: Work) -> l
                     samples.append(None)
                 else:
                     samples.append(end or read_stored_sample(store, shard, row, planned[row], outcome, work))
-            (
-                store / receipt_key(shard.number)
-            ).unlink()  # a kill from here on leaves a shard to compute, not a torn one
+            delete_object(store, receipt_key(shard.number))  # a kill from here on leaves work, nothing torn
             objects = write_shard(store, work.plan, shard, samples)
         spent = {"retry_seconds": sum(report.seconds for report in reports.values())}
         circumstances = {**receipt.circumstances, **spent}
@@ -88,10 +86,10 @@ def retry_shard(store: Path, shard: Shard, rows: Sequence[int], work: Work) -> l
 
 
 def read_stored_sample(
-    store: Path, shard: Shard, row: int, planned: PlannedSample, outcome: Outcome, work: Work
+    store: Location, shard: Shard, row: int, planned: PlannedSample, outcome: Outcome, work: Work
 ) -> Sample:
     """A sample as its shard holds it."""
-    group: Any = open_group(store / class_key(shard.cells), "r")
+    group: Any = open_group(store, "r", class_key(shard.cells))
     index = shard.first + row
     box = tuple(slice(cells) for cells in planned.grid.shape)
     channels = {channel.name: group[channel.name][(index, ..., *box)] for channel in work.plan.channels}

@@ -12,12 +12,13 @@ from flows.diff import diff_stores
 from flows.regenerate import regenerate
 from storage.errors import RequestError, StoreError
 from storage.identity import fingerprint
+from storage.objects import Location, has_object
 
 
 @flow(name="rhoflow-nightly", persist_result=False)
 def run_nightly(
     recipe: Path,
-    store: Path,
+    store: Location,
     workers: int = 1,
     cluster: str | None = None,
     config: Path | None = None,
@@ -30,7 +31,7 @@ def run_nightly(
 
 
 @flow(name="rhoflow-train", persist_result=False)
-def train_model(config: Path, runs: Path, store: Path) -> None:
+def train_model(config: Path, runs: Path, store: Location) -> None:
     """Train in a folder of `runs` named after the dataset's content: each content once, earlier models stay."""
     from training.checkpoint import LAST, read_state
     from training.config import read_config
@@ -38,7 +39,7 @@ def train_model(config: Path, runs: Path, store: Path) -> None:
 
     settings = read_config(config)
     run = runs / fingerprint(store)[:12]
-    if (run / LAST).exists() and read_state(run, LAST)["step"] >= settings.steps:
+    if has_object(run, LAST) and read_state(run, LAST)["step"] >= settings.steps:
         get_run_logger().info("%s was trained on what %s holds: nothing to train", run, store)
         return
     train_superres(settings, store, run, resume=True)
@@ -46,7 +47,7 @@ def train_model(config: Path, runs: Path, store: Path) -> None:
 
 
 @flow(name="rhoflow-regenerate", persist_result=False)
-def rebuild(store: Path, new: Path, workers: int = 1) -> None:
+def rebuild(store: Location, new: Location, workers: int = 1) -> None:
     """Build a dataset again from itself; fails where the two do not agree."""
     regenerate(store, new, workers, time.time())
     if not diff_stores(store, new, as_json=False):
@@ -54,7 +55,7 @@ def rebuild(store: Path, new: Path, workers: int = 1) -> None:
 
 
 def serve_nightly(
-    recipe: Path, store: Path, workers: int, cluster: str | None, training: tuple[Path, Path] | None, cron: str
+    recipe: Path, store: Location, workers: int, cluster: str | None, training: tuple[Path, Path] | None, cron: str
 ) -> None:
     """Run `run_nightly` at the times of `cron` (UTC), one at a time, until this process is told to end."""
     try:

@@ -19,6 +19,7 @@ from pipeline.sample import Fields, compute_sample, sample_states
 from storage.claims import claim_shard
 from storage.header import read_header
 from storage.layout import HEADER, PLAN
+from storage.objects import Location, checksum_object
 from storage.plan import Plan, PlannedSample, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
 from storage.schema import ElectronicState, Sample
@@ -36,12 +37,12 @@ class Work:
     kept: KeptStates | None  # the wavefunctions to use, where none is to be computed
 
 
-def read_work(store: Path) -> Work:
-    return _read_work(store, (store / PLAN).stat().st_mtime_ns + (store / HEADER).stat().st_mtime_ns)
+def read_work(store: Location) -> Work:
+    return _read_work(store, checksum_object(store, PLAN) + checksum_object(store, HEADER))
 
 
 @functools.lru_cache(maxsize=2)
-def _read_work(store: Path, changed_at: int) -> Work:  # noqa: ARG001  (another plan or limit is other work)
+def _read_work(store: Location, content: str) -> Work:  # noqa: ARG001
     header = read_header(store)
     recipe = read_stored_recipe(store)
     origin = header.origin
@@ -49,7 +50,7 @@ def _read_work(store: Path, changed_at: int) -> Work:  # noqa: ARG001  (another 
     return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe), kept)
 
 
-def compute_shard(store: Path, number: int) -> Receipt:
+def compute_shard(store: Location, number: int) -> Receipt:
     """Compute a shard, store it whole, then its receipt; a shard that has a receipt is left alone."""
     with claim_shard(store, number):
         if has_receipt(store, number):
@@ -57,7 +58,7 @@ def compute_shard(store: Path, number: int) -> Receipt:
         return _compute_missing_shard(store, number)
 
 
-def _compute_missing_shard(store: Path, number: int) -> Receipt:
+def _compute_missing_shard(store: Location, number: int) -> Receipt:
     started = time.monotonic()
     work = read_work(store)
     shard = work.plan.shards()[number]

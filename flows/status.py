@@ -5,12 +5,11 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.header import read_header
 from storage.layout import SOURCE_END, conformers_key, receipt_key, run_key
 from storage.manifest import vouch_again
-from storage.objects import read_record, write_record
+from storage.objects import Location, has_object, list_keys, read_record, write_record
 from storage.outcomes import MISSING, read_row_outcomes
 from storage.parts import read_circumstances
 from storage.plan import is_planned, read_plan
@@ -36,7 +35,7 @@ class Status:
         return self.worker_seconds / self.computing_seconds - 1 if self.computing_seconds else 0.0
 
 
-def read_status(store: Path) -> Status:
+def read_status(store: Location) -> Status:
     """Raises StoreError where there is no store."""
     read_header(store)
     rows = _count_rows(store)
@@ -47,7 +46,7 @@ def read_status(store: Path) -> Status:
         counts = Counter(row.outcome for row in read_row_outcomes(store, plan))
         receipts = [receipt_key(shard.number) for shard in plan.shards() if has_receipt(store, shard.number)]
         computing += sum(read_circumstances(store, key)["computing_seconds"] for key in receipts)
-    parts = [key for part in range(_count_parts(store)) if (store / (key := conformers_key(part))).exists()]
+    parts = [key for part in range(_count_parts(store)) if has_object(store, (key := conformers_key(part)))]
     computing += sum(read_circumstances(store, key)["computing_seconds"] for key in parts)
     runs = [run for run in _read_runs(store) if run["computed"]]
     done, missing = counts.pop("ok", 0), counts.pop(MISSING, 0)
@@ -71,7 +70,7 @@ def status_json(status: Status) -> str:
 class RunRecord:
     """What one run has spent so far; written as it goes, so that a killed run counts too."""
 
-    def __init__(self, store: Path, workers: int, started: float) -> None:
+    def __init__(self, store: Location, workers: int, started: float) -> None:
         """`started` is the time.time() at which the command began."""
         self._store, self._workers, self._started = store, workers, started
         self._computed = 0
@@ -94,14 +93,14 @@ class RunRecord:
             vouch_again(self._store, self._key)
 
 
-def _count_rows(store: Path) -> int:
-    return int(str(read_record(store, SOURCE_END)["rows"])) if (store / SOURCE_END).exists() else 0
+def _count_rows(store: Location) -> int:
+    return int(str(read_record(store, SOURCE_END)["rows"])) if has_object(store, SOURCE_END) else 0
 
 
-def _count_parts(store: Path) -> int:
-    return int(str(read_record(store, SOURCE_END)["parts"])) if (store / SOURCE_END).exists() else 0
+def _count_parts(store: Location) -> int:
+    return int(str(read_record(store, SOURCE_END)["parts"])) if has_object(store, SOURCE_END) else 0
 
 
-def _read_runs(store: Path) -> list[dict[str, float]]:
-    keys = sorted(path.name for path in (store / "work/runs").glob("*.json"))
-    return [{name: float(str(value)) for name, value in read_record(store, f"work/runs/{key}").items()} for key in keys]
+def _read_runs(store: Location) -> list[dict[str, float]]:
+    keys = [key for key in list_keys(store, "work/runs") if key.endswith(".json")]
+    return [{name: float(str(value)) for name, value in read_record(store, key).items()} for key in keys]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from flows.json_values import to_json
 from flows.progress import Meter
@@ -11,15 +10,16 @@ from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.layout import HEADER, SEAL
 from storage.manifest import MANIFESTS
+from storage.objects import Location, has_object
 from storage.verify import Damage, Findings, count_files, find_damage
 
 
-def verify_store(store: Path, repair: bool, molecules: int, as_json: bool) -> bool:
+def verify_store(store: Location, repair: bool, molecules: int, as_json: bool) -> bool:
     """Print what was found; returns whether all is well in the end. `molecules` samples are computed again.
 
     Raises RequestError where there is no store.
     """
-    if not any((store / key).exists() for key in (HEADER, SEAL, *MANIFESTS)):
+    if not any(has_object(store, key) for key in (HEADER, SEAL, *MANIFESTS)):
         raise RequestError(f"{store} is no rhoflow store (it has no {HEADER}): check the path")
     with claim_store(store) if repair else contextlib.nullcontext():
         with Meter("checksums", count_files(store), unit="files") as meter:
@@ -47,7 +47,7 @@ def verify_store(store: Path, repair: bool, molecules: int, as_json: bool) -> bo
     return sound
 
 
-def describe_findings(store: Path, findings: Findings) -> Iterator[str]:
+def describe_findings(store: Location, findings: Findings) -> Iterator[str]:
     """In lines: each damaged file with its shard, samples and remedy."""
     state = "sealed" if findings.sealed else "not sealed"
     yield f"{store}: {state}, {findings.checked} files checked, {len(findings.damages)} not as they were written"
@@ -65,7 +65,7 @@ def _name_samples(damage: Damage) -> str:
     return f" (shard {damage.shard}: {', '.join(damage.samples) or 'what says its samples is damaged too'})"
 
 
-def _name_remedy(store: Path, damage: Damage) -> str:
+def _name_remedy(store: Location, damage: Damage) -> str:
     if damage.fault == "unexpected":
         return "it is no part of the dataset, move it elsewhere"
     return f"`rhoflow verify {store} --repair`"

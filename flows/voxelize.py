@@ -1,7 +1,6 @@
 """Another grid for a sealed dataset, from its kept wavefunctions: no electronic structure is computed again."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from flows.compute import compute_missing
@@ -16,12 +15,13 @@ from storage.errors import RequestError
 from storage.header import Header, Origin, begin_store, read_header
 from storage.identity import fingerprint
 from storage.layout import SOURCE_END
+from storage.objects import Location, has_object
 from storage.parts import copy_parts, read_conformer_part
 from storage.plan import read_plan
 from storage.seal import is_sealed, seal
 
 
-def begin_voxelization(store: Path, new: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
+def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Mapping[str, Any]]) -> None:
     """Begin `new`, or check that it was begun so: the rows of `store`, with these keys of its recipe's tables changed.
 
     Raises RequestError where `store` is not sealed or keeps no wavefunctions, or where a key is wrong.
@@ -54,11 +54,11 @@ def begin_voxelization(store: Path, new: Path, changes: Mapping[str, Mapping[str
         text += f"\n# Voxelized again since, with [{table}] {words}\n" if words else ""
     check_fit(store, check_recipe(recipe, store))
     begin_store(new, Header(recipe, text, Origin(str(store.resolve()), fingerprint(store))))
-    if not (new / SOURCE_END).exists():
+    if not has_object(new, SOURCE_END):
         copy_parts(store, new, source_parts(store))
 
 
-def check_fit(store: Path, recipe: Recipe) -> None:
+def check_fit(store: Location, recipe: Recipe) -> None:
     """Raises RequestError where no molecule of the store fits into the recipe's boxes."""
     failure = None
     for part in range(source_parts(store)):
@@ -74,7 +74,7 @@ def check_fit(store: Path, recipe: Recipe) -> None:
         raise RequestError(f"{store}: no molecule fits; the last one {failure}: give larger --classes")
 
 
-def finish_voxelization(new: Path, workers: int, cluster: str | None, begun: float) -> Status:
+def finish_voxelization(new: Location, workers: int, cluster: str | None, begun: float) -> Status:
     """Plan, compute and seal what is still missing; `begun` is when the command started (time.time())."""
     if not is_sealed(new) or read_status(new).missing:
         with claim_store(new):

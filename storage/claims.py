@@ -9,16 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from storage.errors import StoreError
+from storage.objects import Location
 
 CLAIM = "work/claim.json"  # names the one that builds; its lock, not its presence, says whether it still does
 SHARDS = "work/shards.lock"  # empty: its n-th byte is the lock of shard n
 
 
 @contextmanager
-def claim_store(store: Path, shared: bool = False) -> Iterator[None]:
+def claim_store(store: Location, shared: bool = False) -> Iterator[None]:
     """Held while a begun store is planned, built or sealed; `shared` by the jobs that each compute a part of it.
 
     Raises StoreError naming the process that holds it.
@@ -52,7 +52,7 @@ def _name_holder(claim: str) -> str:
 
 
 @contextmanager
-def claim_shard(store: Path, number: int) -> Iterator[None]:
+def claim_shard(store: Location, number: int) -> Iterator[None]:
     """Held while a shard is computed and stored. Waits for another holder: what was killed may take moments to end."""
     path = store / SHARDS
     with path.open("a+b") as file:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from storage.errors import RequestError, StoreError
 from storage.layout import HEADER, SCHEMA_VERSION, SOURCE_END
 from storage.manifest import vouch_again
-from storage.objects import Json, read_record, write_record
+from storage.objects import PARTIAL, Json, Location, has_object, list_keys, read_record, write_record
 
 FREE_KEYS = ("limits", "source.path")  # may differ between runs: what is computed from then on obeys the new ones
 
@@ -28,7 +27,7 @@ class Header:
     origin: Origin | None = None
 
 
-def begin_store(store: Path, header: Header) -> None:
+def begin_store(store: Location, header: Header) -> None:
     """Write the header of a new store, or check that the existing one was begun with the same recipe.
 
     Until the source has been read, another recipe simply takes the place of the first.
@@ -36,19 +35,19 @@ def begin_store(store: Path, header: Header) -> None:
     Raises RequestError naming each key that differs, or what stands at `store` instead of a store.
     """
     origin = header.origin
-    if (store / HEADER).exists():
+    if has_object(store, HEADER):
         begun = read_header(store)
         begun_with, origin = begun.recipe, origin or begun.origin
         if header.origin and (begun.origin is None or begun.origin.fingerprint != header.origin.fingerprint):
             begun_from = f"voxelized from {begun.origin.store}, as it was then" if begun.origin else "built"
             raise RequestError(f"{store} was {begun_from}, not from {header.origin.store}: name a new store")
         differences = list(_differences(begun_with, header.recipe))
-        if begun.origin and not header.origin and not (store / SOURCE_END).exists():
+        if begun.origin and not header.origin and not has_object(store, SOURCE_END):
             raise RequestError(
                 f"{store} was begun by `rhoflow voxelize` from {begun.origin.store}, and its rows are not all "
                 "copied yet: run that command again, or name a new folder"
             )
-        if differences and (store / SOURCE_END).exists():
+        if differences and has_object(store, SOURCE_END):
             raise RequestError(
                 f"{store} was begun with another recipe: "
                 + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)
@@ -56,7 +55,7 @@ def begin_store(store: Path, header: Header) -> None:
             )
         if begun_with == header.recipe and begun.origin == origin:
             return
-    elif store.exists() and (not store.is_dir() or any(_foreign_files(store))):
+    elif store.exists() and (not store.is_dir() or any(_foreign_keys(store))):
         raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
     record: dict[str, Json] = {
         "schema_version": SCHEMA_VERSION,
@@ -68,14 +67,14 @@ def begin_store(store: Path, header: Header) -> None:
     vouch_again(store, HEADER)
 
 
-def _foreign_files(store: Path) -> Iterator[Path]:
+def _foreign_keys(store: Location) -> Iterator[str]:
     """What is there besides the leftover of a header that was being written when its writer was killed."""
-    return (path for path in store.rglob("*") if path != store / "work" and path.suffix != ".partial")
+    return (key for key in list_keys(store) if not key.endswith(PARTIAL))
 
 
-def read_header(store: Path) -> Header:
+def read_header(store: Location) -> Header:
     """Raises RequestError where there is no store, and StoreError where it is of another schema."""
-    if not (store / HEADER).exists():
+    if not has_object(store, HEADER):
         raise RequestError(f"{store} is no rhoflow store (it has no {HEADER}): check the path, or build it first")
     record: Any = read_record(store, HEADER)
     if record["schema_version"] != SCHEMA_VERSION:

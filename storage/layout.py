@@ -1,13 +1,14 @@
 """Where everything lies inside a store, and how its arrays are encoded."""
 
 import warnings
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from storage.objects import Location
 
 SCHEMA_VERSION = 2
 TABLE_CHUNK = 16384  # rows of a small array in one chunk
@@ -45,8 +46,8 @@ def class_key(cells: int) -> str:
 AccessMode: TypeAlias = Literal["r", "r+", "a", "w"]
 
 
-def open_group(path: Path, mode: AccessMode) -> zarr.Group:
-    return zarr.open_group(path, mode=mode, use_consolidated=False)
+def open_group(store: Location, mode: AccessMode, key: str = "") -> zarr.Group:
+    return zarr.open_group(store, path=key, mode=mode, use_consolidated=False)
 
 
 def create_sharded(
@@ -118,7 +119,7 @@ def decode_text(padded: NDArray[np.uint8]) -> list[str]:
     return [row.tobytes().rstrip(b"\0").decode() for row in padded]
 
 
-def consolidate(store: Path) -> None:
+def consolidate(store: Location) -> None:
     """Copy all metadata into the root's, so that opening the dataset is one read."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")

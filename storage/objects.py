@@ -1,4 +1,4 @@
-"""Whole objects on a file system: written in one move and flushed to disk, or not at all."""
+"""Whole objects, by key: written in one move and flushed to disk, or not at all."""
 
 import gzip
 import hashlib
@@ -12,14 +12,17 @@ from typing import TypeAlias
 
 from storage.errors import StoreError
 
+PARTIAL = ".partial"  # what a killed writer leaves behind
+Location: TypeAlias = Path  # where a store lies
+
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
-def write_object(store: Path, key: str, content: bytes) -> None:
+def write_object(store: Location, key: str, content: bytes) -> None:
     """Put `content` at `key`; a reader sees the old object or the new one, also after a power cut."""
     path = store / key
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with partial.open("xb") as file:
             file.write(content)
@@ -30,6 +33,45 @@ def write_object(store: Path, key: str, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+def read_object(store: Location, key: str) -> bytes:
+    """Raises FileNotFoundError."""
+    return (store / key).read_bytes()
+
+
+def has_object(store: Location, key: str) -> bool:
+    return (store / key).is_file()
+
+
+def delete_object(store: Location, key: str) -> None:
+    """What is not there is no error."""
+    (store / key).unlink(missing_ok=True)
+
+
+def list_keys(store: Location, folder: str = "") -> list[str]:
+    """Of every object, in order; leftovers of killed writers and locks among them."""
+    return sorted(path.relative_to(store).as_posix() for path in (store / folder).rglob("*") if path.is_file())
+
+
+def copy_object(store: Location, new: Location, key: str) -> None:
+    write_object(new, key, read_object(store, key))
+
+
+def measure_object(store: Location, key: str) -> int:
+    """Bytes."""
+    return (store / key).stat().st_size
+
+
+def checksum_object(store: Location, key: str) -> str:
+    """sha256 in hexadecimal; "" where there is no such object."""
+    return checksum(store / key) if has_object(store, key) else ""
+
+
+def flush_object(store: Location, key: str) -> None:
+    """Force an object that was written without `write_object` to disk, with its entry in its folder."""
+    flush(store / key)
+    flush((store / key).parent)
 
 
 def flush(path: Path) -> None:
@@ -47,17 +89,17 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_record(store: Path, key: str, record: Json) -> None:
+def write_record(store: Location, key: str, record: Json) -> None:
     """Put a JSON record at `key`, gzipped where the key ends in .gz; the same record gives the same bytes."""
     content = json.dumps(record, allow_nan=False, separators=(",", ":") if key.endswith(".gz") else None).encode()
     write_object(store, key, gzip.compress(content, 6, mtime=0) if key.endswith(".gz") else content)
 
 
-def read_record(store: Path, key: str) -> dict[str, object]:
+def read_record(store: Location, key: str) -> dict[str, object]:
     """The JSON record at `key`. Raises StoreError where it is missing or is no JSON object."""
     path = store / key
     try:
-        content = path.read_bytes()
+        content = read_object(store, key)
         record = json.loads(gzip.decompress(content) if key.endswith(".gz") else content)
     except FileNotFoundError:
         raise StoreError(

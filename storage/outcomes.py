@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from storage.layout import conformers_key
+from storage.objects import Location, has_object
 from storage.parts import read_conformer_part
 from storage.plan import Plan
 from storage.receipts import Outcome, has_receipt, read_receipt
@@ -27,7 +27,7 @@ class RowOutcome:
     labels: Mapping[str, Label | None] = field(default_factory=dict)
 
 
-def read_sample_outcomes(store: Path, plan: Plan) -> dict[str, Outcome]:
+def read_sample_outcomes(store: Location, plan: Plan) -> dict[str, Outcome]:
     """By sample id, of every shard that has a receipt."""
     return {
         outcome.id: outcome
@@ -37,12 +37,12 @@ def read_sample_outcomes(store: Path, plan: Plan) -> dict[str, Outcome]:
     }
 
 
-def read_row_outcomes(store: Path, plan: Plan) -> Iterator[RowOutcome]:
+def read_row_outcomes(store: Location, plan: Plan) -> Iterator[RowOutcome]:
     """One value for each row of the source, in its order. Rows of unwritten parts are left out."""
     outcomes = read_sample_outcomes(store, plan)
     outcomes.update({refusal.id: Outcome(refusal.id, refusal.reason, refusal.message) for refusal in plan.refusals})
     for part in range(plan.parts):
-        if not (store / conformers_key(part)).exists():
+        if not has_object(store, conformers_key(part)):
             continue
         for row in read_conformer_part(store, part):
             if row.outcome != "ok":

@@ -3,13 +3,12 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from storage.layout import SOURCE_END, conformers_key, source_key
-from storage.objects import Json, read_record, write_object, write_record
+from storage.objects import Json, Location, copy_object, read_record, write_record
 from storage.schema import Conformer, FloatArray, IntArray, Label, Molecule
 
 ROWS_PER_PART = 64
@@ -27,12 +26,12 @@ class ConformedRow:
     conformers: Sequence[Conformer] = ()
 
 
-def write_source_part(store: Path, part: int, molecules: Sequence[Molecule]) -> None:
+def write_source_part(store: Location, part: int, molecules: Sequence[Molecule]) -> None:
     records: list[Json] = [_molecule_record(molecule) for molecule in molecules]
     write_record(store, source_key(part), {"molecules": records})
 
 
-def read_source_part(store: Path, part: int) -> list[Molecule]:
+def read_source_part(store: Location, part: int) -> list[Molecule]:
     records: Any = read_record(store, source_key(part))["molecules"]
     return [
         Molecule(**{**record, "numbers": _integers(record["numbers"]), "positions": _floats(record["positions"])})
@@ -41,14 +40,14 @@ def read_source_part(store: Path, part: int) -> list[Molecule]:
 
 
 def write_conformer_part(
-    store: Path, part: int, rows: Sequence[ConformedRow], circumstances: Mapping[str, float | str]
+    store: Location, part: int, rows: Sequence[ConformedRow], circumstances: Mapping[str, float | str]
 ) -> None:
     """The part is its own receipt. `circumstances` (seconds, host) are no part of a store's identity."""
     records: list[Json] = [_row_record(row) for row in rows]
     write_record(store, conformers_key(part), {"rows": records, "circumstances": circumstances})
 
 
-def read_conformer_part(store: Path, part: int) -> list[ConformedRow]:
+def read_conformer_part(store: Location, part: int) -> list[ConformedRow]:
     records: Any = read_record(store, conformers_key(part))["rows"]
     return [
         ConformedRow(**{**record, "conformers": tuple(_conformer(entry) for entry in record["conformers"])})
@@ -56,16 +55,16 @@ def read_conformer_part(store: Path, part: int) -> list[ConformedRow]:
     ]
 
 
-def copy_parts(store: Path, new: Path, parts: int) -> None:
+def copy_parts(store: Location, new: Location, parts: int) -> None:
     """The source rows and conformers of one store become those of another, at no computing time; their end, last."""
     for part in range(parts):
-        write_object(new, source_key(part), (store / source_key(part)).read_bytes())
+        copy_object(store, new, source_key(part))
         conformed = read_conformer_part(store, part)
         write_conformer_part(new, part, conformed, {"computing_seconds": 0.0, "host": platform.node()})
-    write_object(new, SOURCE_END, (store / SOURCE_END).read_bytes())
+    copy_object(store, new, SOURCE_END)
 
 
-def read_circumstances(store: Path, key: str) -> dict[str, Any]:
+def read_circumstances(store: Location, key: str) -> dict[str, Any]:
     """The block of a part or receipt that says how it came about rather than what it holds."""
     circumstances: Any = read_record(store, key)["circumstances"]
     return dict(circumstances)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from storage.errors import StoreError
 from storage.header import read_header
 from storage.layout import BASIS, PLAN, class_key, create_sharded, decode_text, open_group, write_table, write_text
-from storage.objects import read_record, write_record
+from storage.objects import Location, has_object, read_record, write_record
 from storage.schema import Basis, Conformer, FloatArray, Grid, Shell
 
 Attributes = dict[str, str | list[str]]
@@ -92,7 +91,7 @@ class Plan:
 
 
 def write_plan(
-    store: Path, plan: Plan, samples: Mapping[int, Sequence[PlannedSample]], densities: Sequence[DensityLayout]
+    store: Location, plan: Plan, samples: Mapping[int, Sequence[PlannedSample]], densities: Sequence[DensityLayout]
 ) -> None:
     """Create every array at its full size, fill in what is known of each sample, then put the plan itself, last."""
     root = open_group(store, "a")
@@ -118,11 +117,11 @@ def write_plan(
     )
 
 
-def is_planned(store: Path) -> bool:
-    return (store / PLAN).exists()
+def is_planned(store: Location) -> bool:
+    return has_object(store, PLAN)
 
 
-def read_plan(store: Path) -> Plan:
+def read_plan(store: Location) -> Plan:
     """Raises RequestError where there is no store, StoreError where planning has not finished."""
     read_header(store)
     if not is_planned(store):
@@ -138,14 +137,14 @@ def read_plan(store: Path) -> Plan:
     )
 
 
-def read_shard_samples(store: Path, shard: Shard) -> list[PlannedSample]:
+def read_shard_samples(store: Location, shard: Shard) -> list[PlannedSample]:
     """The samples of one shard, in row order."""
     return read_planned_samples(store, shard.cells, shard.first, shard.last)
 
 
-def read_planned_samples(store: Path, cells: int, first: int, last: int) -> list[PlannedSample]:
+def read_planned_samples(store: Location, cells: int, first: int, last: int) -> list[PlannedSample]:
     """Rows `first` to `last` (exclusive) of one size class."""
-    group: Any = open_group(store / class_key(cells), "r")
+    group: Any = open_group(store, "r", class_key(cells))
     offsets = group["atom_offset"][first : last + 1]
     numbers = group["number"][offsets[0] : offsets[-1]]
     positions = group["position"][offsets[0] : offsets[-1]]
@@ -171,9 +170,9 @@ def read_planned_samples(store: Path, cells: int, first: int, last: int) -> list
     return planned
 
 
-def read_basis(store: Path, density: str) -> Basis:
+def read_basis(store: Location, density: str) -> Basis:
     """The basis of one density, as `write_plan` stored it."""
-    group: Any = open_group(store / BASIS / density, "r")
+    group: Any = open_group(store, "r", f"{BASIS}/{density}")
     elements, degrees, cartesian, offsets, exponents, coefficients = (
         group[name][...]
         for name in ("element", "angular_momentum", "cartesian", "primitive_offset", "exponent", "coefficient")
@@ -190,8 +189,8 @@ def _triple(values: FloatArray) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _write_basis(store: Path, density: DensityLayout) -> None:
-    group = open_group(store / BASIS, "a").require_group(density.name)
+def _write_basis(store: Location, density: DensityLayout) -> None:
+    group = open_group(store, "a", BASIS).require_group(density.name)
     shells = [(number, shell) for number, of_element in sorted(density.basis.shells.items()) for shell in of_element]
     offsets = np.cumsum([0] + [len(shell.exponents) for _, shell in shells])
     write_table(group, "element", np.array([number for number, _ in shells], dtype=np.int64), ("shell",))
@@ -205,8 +204,8 @@ def _write_basis(store: Path, density: DensityLayout) -> None:
     write_table(group, "coefficient", coefficients, ("primitive",))
 
 
-def _write_sample_table(store: Path, cells: int, planned: Sequence[PlannedSample]) -> None:
-    group = open_group(store / class_key(cells), "a")
+def _write_sample_table(store: Location, cells: int, planned: Sequence[PlannedSample]) -> None:
+    group = open_group(store, "a", class_key(cells))
     conformers = [sample.conformer for sample in planned]
     write_text(group, "id", [conformer.id for conformer in conformers], "sample")
     write_text(group, "smiles", [conformer.smiles for conformer in conformers], "sample")
@@ -253,8 +252,8 @@ def _write_coordinate(group: Any, name: str, cells: int, spacings: set[float]) -
         write_table(group, name, np.arange(cells, dtype=np.float64), (name,), {**numbered})
 
 
-def _create_channels(store: Path, cells: int, plan: Plan) -> None:
-    group = open_group(store / class_key(cells), "a")
+def _create_channels(store: Location, cells: int, plan: Plan) -> None:
+    group = open_group(store, "a", class_key(cells))
     for channel in plan.channels:
         leading = (plan.samples[cells], *([len(channel.types)] if channel.types else []))
         dimensions = ("sample", *([f"{channel.name}_type"] if channel.types else []), "x", "y", "z")
@@ -268,9 +267,9 @@ def _create_channels(store: Path, cells: int, plan: Plan) -> None:
 
 
 def _create_wavefunctions(
-    store: Path, cells: int, shard_samples: int, planned: Sequence[PlannedSample], density: DensityLayout
+    store: Location, cells: int, shard_samples: int, planned: Sequence[PlannedSample], density: DensityLayout
 ) -> None:
-    group = open_group(store / class_key(cells), "a")
+    group = open_group(store, "a", class_key(cells))
     functions = max(density.basis.size(sample.conformer.numbers) for sample in planned)
     shape = (len(planned), density.orbitals[cells], functions)
     about: Attributes = {"long_name": f"orbital coefficients of density {density.name}, zero-padded"}
@@ -284,10 +283,10 @@ def _create_wavefunctions(
         )
 
 
-def estimate_costs(store: Path, plan: Plan) -> list[float]:
+def estimate_costs(store: Location, plan: Plan) -> list[float]:
     """A relative cost of every shard, by number: Σ atoms³ of its samples."""
     costs: dict[int, FloatArray] = {}
     for cells in plan.samples:
-        group: Any = open_group(store / class_key(cells), "r")
+        group: Any = open_group(store, "r", class_key(cells))
         costs[cells] = np.diff(group["atom_offset"][...]).astype(np.float64) ** 3
     return [float(costs[shard.cells][shard.first : shard.last].sum()) for shard in plan.shards()]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from storage.errors import RequestError, StoreError
 from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text
 from storage.levels import coarsen
+from storage.objects import Location, has_object
 from storage.plan import PlannedSample, read_basis, read_planned_samples
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray, Sampling
 
@@ -28,12 +29,12 @@ def open_dataset(path: str | Path) -> "Dataset":
     Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
     store = Path(path)
-    if not (store / "zarr.json").exists():
+    if not has_object(store, "zarr.json"):
         raise RequestError(
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
     root = zarr.open_group(store, mode="r")
-    if not (store / SEAL).exists():
+    if not has_object(store, SEAL):
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
@@ -95,7 +96,7 @@ class StoredSample:
 class Dataset:
     """A sealed store. Not safe to use while another process builds into it."""
 
-    def __init__(self, store: Path, root: zarr.Group) -> None:
+    def __init__(self, store: Location, root: zarr.Group) -> None:
         self.store = store
         self._root: Any = root
         self._bases: dict[str, Basis] = {}

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from storage.layout import receipt_key
-from storage.objects import read_record, write_record
+from storage.objects import Location, has_object, read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Receipt:
     circumstances: Mapping[str, Any]  # seconds, host, attempts: not part of a store's identity
 
 
-def write_receipt(store: Path, receipt: Receipt) -> None:
+def write_receipt(store: Location, receipt: Receipt) -> None:
     outcomes = [
         {**vars(outcome), "facts": {name: _or_none(value) for name, value in outcome.facts.items()}}
         for outcome in receipt.outcomes
@@ -36,11 +35,11 @@ def write_receipt(store: Path, receipt: Receipt) -> None:
     write_record(store, receipt_key(receipt.shard), {**vars(receipt), "outcomes": outcomes})
 
 
-def has_receipt(store: Path, shard: int) -> bool:
-    return (store / receipt_key(shard)).exists()
+def has_receipt(store: Location, shard: int) -> bool:
+    return has_object(store, receipt_key(shard))
 
 
-def read_receipt(store: Path, shard: int) -> Receipt:
+def read_receipt(store: Location, shard: int) -> Receipt:
     record: Any = read_record(store, receipt_key(shard))
     outcomes = [
         Outcome(**{**entry, "facts": {name: _or_nan(value) for name, value in entry["facts"].items()}})

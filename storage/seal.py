@@ -4,7 +4,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,8 @@ from storage.layout import (
     write_table,
     write_text,
 )
-from storage.manifest import Manifest, digest_content, is_vouched_for, list_files, unseal, write_manifest
-from storage.objects import checksum, read_record
+from storage.manifest import Manifest, digest_content, is_vouched_for, unseal, write_manifest
+from storage.objects import PARTIAL, Location, checksum_object, delete_object, has_object, list_keys, read_record
 from storage.outcomes import RowOutcome, read_row_outcomes, read_sample_outcomes
 from storage.plan import Plan, PlannedSample, read_plan, read_planned_samples
 from storage.receipts import Outcome, has_receipt, read_receipt
@@ -40,25 +39,26 @@ UNITS = {
 }
 
 
-def is_sealed(store: Path) -> bool:
-    return (store / SEAL).exists()
+def is_sealed(store: Location) -> bool:
+    return has_object(store, SEAL)
 
 
-def seal(store: Path) -> None:
+def seal(store: Location) -> None:
     """Write what describes the whole dataset, then vouch for it. Running it again writes the same bytes.
 
     Raises StoreError naming the shards that have no receipt.
     """
     check_complete(store)
     unseal(store)
-    for partial in store.rglob("*.partial"):
-        partial.unlink()  # left by killed writers; with every receipt written, nobody writes any more
+    for key in list_keys(store):
+        if key.endswith(PARTIAL):
+            delete_object(store, key)  # left by killed writers; with every receipt written, nobody writes any more
     describe(store)
     os.sync()  # the seal vouches for all of it
     write_manifest(store, list_checksums(store))
 
 
-def check_complete(store: Path) -> None:
+def check_complete(store: Location) -> None:
     """Raises StoreError naming the shards that have no receipt, or stored objects that are gone."""
     plan = read_plan(store)
     missing = [shard.number for shard in plan.shards() if not has_receipt(store, shard.number)]
@@ -72,7 +72,7 @@ def check_complete(store: Path) -> None:
         key
         for shard in plan.shards()
         for key in read_receipt(store, shard.number).objects
-        if not (store / key).exists()
+        if not has_object(store, key)
     ]
     if lost:
         raise StoreError(
@@ -81,7 +81,7 @@ def check_complete(store: Path) -> None:
         )
 
 
-def describe(store: Path) -> None:
+def describe(store: Location) -> None:
     """Tables, statistics and metadata: a pure function of plan, conformers and receipts."""
     plan = read_plan(store)
     outcomes = read_sample_outcomes(store, plan)
@@ -94,13 +94,13 @@ def describe(store: Path) -> None:
     consolidate(store)
 
 
-def list_checksums(store: Path) -> Manifest:
+def list_checksums(store: Location) -> Manifest:
     """The checksums of all files as they are now, those of stored objects as their receipts say."""
-    plan, keys = read_plan(store), [key for key in list_files(store) if is_vouched_for(key)]
+    plan, keys = read_plan(store), [key for key in list_keys(store) if is_vouched_for(key)]
     files: dict[str, str] = {}
     for shard in plan.shards():
         files.update(read_receipt(store, shard.number).objects)
-    files.update({key: checksum(store / key) for key in keys if key not in files})
+    files.update({key: checksum_object(store, key) for key in keys if key not in files})
     remade = [*map(conformers_key, range(plan.parts)), *(receipt_key(shard.number) for shard in plan.shards())]
     copied = [HEADER, SOURCE_END, *(key for key in keys if key.startswith("work/runs/"))]
     contents = {key: digest_content(store, key) for key in remade}
@@ -109,13 +109,13 @@ def list_checksums(store: Path) -> Manifest:
 
 
 def _write_class_table(
-    store: Path,
+    store: Location,
     cells: int,
     planned: Sequence[PlannedSample],
     outcomes: Mapping[str, Outcome],
     rows: Sequence[RowOutcome],
 ) -> None:
-    group = open_group(store / class_key(cells), "r+")
+    group = open_group(store, "r+", class_key(cells))
     ends = [outcomes[sample.conformer.id] for sample in planned]
     write_text(group, "outcome", [end.outcome for end in ends], "sample")
     for fact in sorted({name for end in ends for name in end.facts}):
@@ -125,7 +125,7 @@ def _write_class_table(
     _write_labels(group, [labels[sample.row] for sample in planned], "sample", find_text_labels(rows))
 
 
-def _write_rows(store: Path, rows: Sequence[RowOutcome]) -> None:
+def _write_rows(store: Location, rows: Sequence[RowOutcome]) -> None:
     group = open_group(store, "r+").require_group(ROWS)
     write_text(group, "id", [row.id for row in rows], "row")
     write_text(group, "outcome", [row.outcome for row in rows], "row")
@@ -151,7 +151,7 @@ def _write_labels(group: Any, labels: Sequence[Mapping[str, Label | None]], dime
 
 
 def _write_root(
-    store: Path,
+    store: Location,
     plan: Plan,
     samples: Mapping[int, Sequence[PlannedSample]],
     outcomes: Mapping[str, Outcome],

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.errors import StoreError
 from storage.layout import HEADER, PLAN, class_key, receipt_key
 from storage.manifest import (
     MANIFESTS,
-    PARTIAL,
     Manifest,
     find_manifest_faults,
     is_vouched_for,
-    list_files,
     read_manifest,
     tell_fault,
 )
-from storage.objects import checksum, read_record
+from storage.objects import PARTIAL, Location, checksum_object, has_object, list_keys, read_record
 from storage.plan import Plan, Shard, read_plan, read_shard_samples
 from storage.receipts import has_receipt, read_receipt
 from storage.seal import is_sealed
@@ -43,14 +40,14 @@ class Findings:
     unvouched: str = ""  # what could not be checked, and why
 
 
-def find_damage(store: Path, advance: Callable[[int], None] = lambda _: None) -> Findings:
+def find_damage(store: Location, advance: Callable[[int], None] = lambda _: None) -> Findings:
     """Read every file and compare it with what vouches for it; `advance` hears how many more are done.
 
     Where a store is not sealed, only receipts vouch, for the stored objects of their shards.
     """
-    keys = list_files(store)
+    keys = list_keys(store)
     leftovers = [key for key in keys if key.endswith(PARTIAL)]
-    if not is_sealed(store) and not any((store / name).exists() for name in MANIFESTS):
+    if not is_sealed(store) and not any(has_object(store, name) for name in MANIFESTS):
         about = "not sealed: receipts vouch for the stored objects, nothing does for tables and records"
         damages, checked = _check_objects(store, advance)
         return Findings(False, checked, [*_find_unreadable(store, keys), *damages], leftovers, about)
@@ -62,16 +59,16 @@ def find_damage(store: Path, advance: Callable[[int], None] = lambda _: None) ->
         return Findings(True, checked, [*lists, *_find_unreadable(store, keys, faults), *damages], leftovers, about)
     manifest = read_manifest(store)
     for key, expected in manifest.files.items():
-        if fault := tell_fault(_checksum(store / key), expected):
+        if fault := tell_fault(checksum_object(store, key), expected):
             faults[key] = fault
         advance(1)
     faults.update({key: "unexpected" for key in keys if is_vouched_for(key) and key not in manifest.files})
     return Findings(is_sealed(store), len(manifest.files), list(_locate(store, faults, manifest)), leftovers)
 
 
-def count_files(store: Path) -> int:
+def count_files(store: Location) -> int:
     """How many `find_damage` will look at, about."""
-    return sum(map(is_vouched_for, list_files(store)))
+    return sum(map(is_vouched_for, list_keys(store)))
 
 
 def find_shard(plan: Plan, key: str) -> Shard | None:
@@ -90,11 +87,7 @@ def _list_arrays(plan: Plan) -> list[str]:
     return [*(channel.name for channel in plan.channels), *kept]
 
 
-def _checksum(path: Path) -> str:
-    return checksum(path) if path.is_file() else ""
-
-
-def _locate(store: Path, faults: Mapping[str, str], manifest: Manifest) -> Iterator[Damage]:
+def _locate(store: Location, faults: Mapping[str, str], manifest: Manifest) -> Iterator[Damage]:
     """Damages with their shards and samples, as far as the files that say so are whole themselves."""
     if {PLAN, *manifest.copies} & {*faults}:
         yield from (Damage(key, fault) for key, fault in faults.items())
@@ -108,7 +101,7 @@ def _locate(store: Path, faults: Mapping[str, str], manifest: Manifest) -> Itera
             yield Damage(key, fault)
 
 
-def _name_samples(store: Path, plan: Plan, shard: Shard, faults: Mapping[str, str]) -> list[str]:
+def _name_samples(store: Location, plan: Plan, shard: Shard, faults: Mapping[str, str]) -> list[str]:
     """From the receipt, or from the tables: whichever is whole."""
     if receipt_key(shard.number) not in faults:
         return [outcome.id for outcome in read_receipt(store, shard.number).outcomes][:SHOWN_SAMPLES]
@@ -117,7 +110,7 @@ def _name_samples(store: Path, plan: Plan, shard: Shard, faults: Mapping[str, st
     return [sample.conformer.id for sample in planned][:SHOWN_SAMPLES]
 
 
-def _check_objects(store: Path, advance: Callable[[int], None]) -> tuple[list[Damage], int]:
+def _check_objects(store: Location, advance: Callable[[int], None]) -> tuple[list[Damage], int]:
     """Stored objects that are not as the receipts of their shards say, and how many were checked."""
     damages, checked = [], 0
     for shard in _list_shards(store):
@@ -126,19 +119,19 @@ def _check_objects(store: Path, advance: Callable[[int], None]) -> tuple[list[Da
         receipt = read_receipt(store, shard.number)
         ids = [outcome.id for outcome in receipt.outcomes][:SHOWN_SAMPLES]
         for key, expected in receipt.objects.items():
-            if fault := tell_fault(_checksum(store / key), expected):
+            if fault := tell_fault(checksum_object(store, key), expected):
                 damages.append(Damage(key, fault, shard.number, ids))
         checked += len(receipt.objects)
         advance(len(receipt.objects))
     return damages, checked
 
 
-def _list_shards(store: Path) -> list[Shard]:
+def _list_shards(store: Location) -> list[Shard]:
     """None, where what plans them is missing or damaged."""
     return [] if _is_unreadable(store, HEADER) or _is_unreadable(store, PLAN) else read_plan(store).shards()
 
 
-def _find_unreadable(store: Path, keys: Sequence[str], known: Collection[str] = ()) -> list[Damage]:
+def _find_unreadable(store: Location, keys: Sequence[str], known: Collection[str] = ()) -> list[Damage]:
     """Records that are no records any more, and a header that is gone."""
     records = [key for key in keys if key.startswith("work/") and key.endswith((".json", ".json.gz"))]
     gone = [] if HEADER in keys else [Damage(HEADER, "missing")]
@@ -146,7 +139,7 @@ def _find_unreadable(store: Path, keys: Sequence[str], known: Collection[str] = 
     return [*gone, *(Damage(key, "damaged") for key in checked if _is_unreadable(store, key))]
 
 
-def _is_unreadable(store: Path, key: str) -> bool:
+def _is_unreadable(store: Location, key: str) -> bool:
     try:
         read_record(store, key)
     except StoreError:

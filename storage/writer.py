@@ -1,24 +1,23 @@
 """Writes one shard: every stored object once, whole, flushed and checksummed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from storage.layout import class_key, open_group, shard_object
-from storage.objects import checksum, flush
+from storage.objects import Location, checksum_object, delete_object, flush_object
 from storage.plan import Plan, Shard
 from storage.schema import Sample
 
 
-def write_shard(store: Path, plan: Plan, shard: Shard, samples: Sequence[Sample | None]) -> dict[str, str]:
+def write_shard(store: Location, plan: Plan, shard: Shard, samples: Sequence[Sample | None]) -> dict[str, str]:
     """Store the samples of a shard, `None` where one failed (its rows keep the fill value NaN).
 
     Returns the sha256 of every object written, by key.
     """
-    group: Any = open_group(store / class_key(shard.cells), "r+")
+    group: Any = open_group(store, "r+", class_key(shard.cells))
     written = {}
     for channel in plan.channels:
         rows = [None if sample is None else sample.channels[channel.name] for sample in samples]
@@ -33,7 +32,7 @@ def write_shard(store: Path, plan: Plan, shard: Shard, samples: Sequence[Sample 
 
 
 def _write_rows(
-    store: Path, group: Any, shard: Shard, name: str, rows: Sequence[npt.NDArray[Any] | None]
+    store: Location, group: Any, shard: Shard, name: str, rows: Sequence[npt.NDArray[Any] | None]
 ) -> dict[str, str]:
     """Fill one stored object; arrays smaller than the chunk are zero-padded."""
     array = group[name]
@@ -43,10 +42,9 @@ def _write_rows(
             place[...] = 0
             place[tuple(slice(length) for length in values.shape)] = values
     key = shard_object(shard.cells, name, array.ndim, shard.index)
-    (store / key).unlink(missing_ok=True)  # a killed attempt may have left one, torn: zarr would read and merge it
+    delete_object(store, key)  # a killed attempt may have left one, torn: zarr would read and merge it
     if all(values is None for values in rows):
         return {}
     array[shard.first : shard.last] = block
-    flush(store / key)
-    flush((store / key).parent)
-    return {key: checksum(store / key)}
+    flush_object(store, key)
+    return {key: checksum_object(store, key)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from storage.errors import RequestError
-from storage.objects import Json, write_object
+from storage.objects import Json, has_object, write_object
 from training.network import Architecture, SuperResolver
 
 LAST = "checkpoint.pt"  # everything that going on needs
@@ -56,7 +56,7 @@ def save_model(run: Path, model: Model) -> None:
 
 def load_model(run: Path) -> Model:
     """The best model of a run, on the CPU. Raises RequestError where there is none yet."""
-    if not (run / BEST).exists():
+    if not has_object(run, BEST):
         raise RequestError(
             f"{run} holds no trained model ({BEST}): train it with `rhoflow train superres CONFIG {run}`"
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import RequestError, RhoflowError, StoreError
-from storage.objects import Json, read_record, write_record
+from storage.objects import Json, has_object, read_record, write_record
 from storage.reader import Dataset, open_dataset
 from training.checkpoint import (
     CONFIG,
@@ -66,7 +66,7 @@ def train_superres(config: SuperresConfig, store: Path, run: Path, *, resume: bo
     device = choose_device(config.device)
     _claim(run, config, resume)
     state = _start(config, find_peak(dataset, config.input), device)
-    if (run / LAST).exists():
+    if has_object(run, LAST):
         _restore(state, run, origin)
     stream = Stream(pairs, training, config.batch, config.crop, config.factor, config.seed)
     if not state.history:
@@ -155,7 +155,7 @@ class _Stretch:
 def _claim(run: Path, config: SuperresConfig, resume: bool) -> None:
     """Write the config of a new run, or check that the one to go on with was begun with the same."""
     values = config_values(config)
-    if not (run / CONFIG).exists():
+    if not has_object(run, CONFIG):
         write_record(run, CONFIG, values)
         return
     if not resume:

@@ -14,7 +14,7 @@ from flows.report.fields import Shown, show_predicted
 from flows.report.house import MUTED, NAVY, OCHRE, TEAL, style, to_html
 from flows.report.html import figure, paragraph, section, table
 from flows.report.numbers import counted, logarithmic_ticks, signed_scientific
-from storage.objects import read_record
+from storage.objects import has_object, read_record
 from storage.reader import Dataset
 
 NAMED_MOLECULES = 40  # more are drawn as points of a cloud
@@ -38,7 +38,7 @@ def read_run(run: Path) -> Run:
     config = read_record(run, CONFIG)
     with (run / HISTORY).open(encoding="utf-8", newline="") as lines:
         history = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(lines)]
-    return Run(config, history, read_record(run, EVALUATION) if (run / EVALUATION).exists() else None)
+    return Run(config, history, read_record(run, EVALUATION) if has_object(run, EVALUATION) else None)
 
 
 def predict_shown(dataset: Dataset, run: Path, ids: list[str]) -> list[Shown]:

@@ -14,6 +14,7 @@ from flows.report.learning import learning, predict_shown, read_run
 from flows.report.ledger import ledger
 from flows.report.tally import Tally, read_tally
 from storage.errors import RequestError
+from storage.objects import Location
 from storage.reader import open_dataset
 
 STYLE = Path(__file__).parent / "page.css"
@@ -29,7 +30,7 @@ GUIDE = {
 }
 
 
-def write_report(store: Path, run: Path | None, page: Path) -> None:
+def write_report(store: Location, run: Path | None, page: Path) -> None:
     """Write the page of a store, and of a training run on it. The same store gives the same bytes.
 
     Raises RequestError where there is no store or no folder for the page, StoreError where nothing is planned yet.
@@ -41,7 +42,7 @@ def write_report(store: Path, run: Path | None, page: Path) -> None:
     page.write_text(_document(tally, [part for part in sections if part]), encoding="utf-8")
 
 
-def _show(store: Path, tally: Tally, run: Path | None) -> Iterator[str]:
+def _show(store: Location, tally: Tally, run: Path | None) -> Iterator[str]:
     """The sections that need arrays: they exist once the dataset is sealed."""
     if not (tally.status.sealed and tally.ok):
         reason = "no sample of this dataset is ok" if tally.status.sealed else "the dataset is not sealed yet"

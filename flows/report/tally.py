@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from flows.recipe import Recipe
 from flows.status import Status, read_status
 from storage.header import read_header
 from storage.layout import conformers_key
+from storage.objects import Location
 from storage.outcomes import RowOutcome, read_row_outcomes
 from storage.parts import read_circumstances
 from storage.plan import PlannedSample, read_plan, read_planned_samples
@@ -58,7 +58,7 @@ class Tally:
         return Counter(sample.planned.split for sample in self.ok)
 
 
-def read_tally(store: Path) -> Tally:
+def read_tally(store: Location) -> Tally:
     """Raises StoreError where there is no store, or no plan yet."""
     header, plan = read_header(store), read_plan(store)
     places = {

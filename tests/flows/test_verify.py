@@ -17,8 +17,8 @@ from flows.repair import DIFFERENT, IDENTICAL, LOST, RESTORED, repair_store
 from storage.header import read_header
 from storage.identity import identify
 from storage.layout import HEADER, receipt_key, source_key
-from storage.manifest import SEAL, is_vouched_for, list_files, vouch_again
-from storage.objects import checksum, read_record, write_record
+from storage.manifest import SEAL, is_vouched_for, vouch_again
+from storage.objects import checksum, list_keys, read_record, write_record
 from storage.receipts import read_receipt
 from storage.verify import find_damage
 from tests.flows.small_build import command, environment, rhoflow, write_recipe
@@ -67,7 +67,7 @@ def damage(path: Path, chance: random.Random) -> None:
 
 def list_checked(store: Path) -> list[str]:
     """Every file of a store but its locks, whose content says nothing."""
-    return [key for key in list_files(store) if is_vouched_for(key) or key in (SEAL, *LISTS)]
+    return [key for key in list_keys(store) if is_vouched_for(key) or key in (SEAL, *LISTS)]
 
 
 def sums_of(store: Path) -> dict[str, str]:
