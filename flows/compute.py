@@ -39,7 +39,7 @@ def compute_missing(
     missing = sorted(
         (shard.number for shard in shards if not has_receipt(store, shard.number)), key=lambda number: -costs[number]
     )
-    total = sum(plan.samples.values())
+    total = sum(plan.counts.values())
     waiting = sum(shards[number].last - shards[number].first for number in missing)
     with Meter("densities", total, total - waiting) as meter:
 

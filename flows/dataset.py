@@ -1,6 +1,7 @@
 """The build: a Prefect flow whose stages fan out over Dask workers. Receipts in the store make it resumable."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -10,20 +11,21 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.cache_policies import NO_CACHE
 
 from flows.compute import compute_missing
-from flows.conform import is_conformed, read_source, report_part
+from flows.conform import is_conformed, report_part
 from flows.fleet import count_slots, open_cluster, run_everywhere
 from flows.plan import plan_dataset
 from flows.progress import Meter
 from flows.recipe import Recipe, read_recipe, recipe_values
+from flows.source import describe_changes, finish_unchanged, read_source
 from flows.status import RunRecord, Status, read_status
 from storage.claims import claim_store
+from storage.generations import count_generations, count_parts
 from storage.header import Header, begin_store
-from storage.layout import SOURCE_END
-from storage.objects import Location, read_record
+from storage.objects import Location
 from storage.outcomes import read_row_outcomes
-from storage.parts import ROWS_PER_PART
-from storage.plan import Plan, read_plan
-from storage.seal import is_sealed, seal
+from storage.parts import read_source_part
+from storage.plan import Plan, is_planned, read_plan
+from storage.seal import seal
 
 SECONDS_BETWEEN_ARTIFACTS = 5
 SHOWN_FAILURES = 1000
@@ -36,31 +38,44 @@ def build_dataset(
     workers: int = 1,
     cluster: str | None = None,
     limit: int | None = None,
+    reuse: Path | None = None,
     begun: float | None = None,
 ) -> Status:
-    """Build, or resume, the dataset that `recipe` describes; `begun` is when the command started (time.time())."""
+    """Build, resume, or bring up to its source the dataset that `recipe` describes.
+
+    Samples that `reuse`, another store, has already are taken from there. `begun` is when the command started.
+    """
     started = begun or time.time()
     values = read_recipe(recipe)
     store = store.absolute()
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
-    if is_sealed(store) and not read_status(store).missing:
-        read_source(store, values, limit)  # refuses where the source has changed since
+    if finish_unchanged(store, values, limit):
         get_run_logger().info("%s is sealed: nothing to compute", store)
         return read_status(store)
     with claim_store(store):
-        compute_dataset(store, values, workers, cluster, limit, started)
+        compute_dataset(store, Source(values, limit, reuse), workers, cluster, started)
     return read_status(store)
 
 
-def compute_dataset(
-    store: Location, values: Recipe, workers: int, cluster: str | None, limit: int | None, started: float
-) -> None:
+@dataclass(frozen=True)
+class Source:
+    """What a dataset is made from."""
+
+    recipe: Recipe
+    limit: int | None
+    reuse: Path | None
+
+
+def compute_dataset(store: Location, source: Source, workers: int, cluster: str | None, started: float) -> None:
     """Every stage, on workers of its own or those of a cluster."""
     with open_cluster(workers, cluster) as client:
         slots = count_slots(client)
         print(f"Dask dashboard: {client.dashboard_link}  ({slots} workers)", flush=True)
         record = RunRecord(store, slots, started)
-        read_stage(store, values, limit)
+        if count_generations(store) and not is_planned(store):  # first what was read before, as it was read
+            conform_stage(store, record)
+            plan_stage(store)
+        read_stage(store, source)
         conform_stage(store, record)
         plan_stage(store)
         compute_stage(store, record)
@@ -69,18 +84,16 @@ def compute_dataset(
 
 
 @task(name="read", cache_policy=NO_CACHE, persist_result=False)
-def read_stage(store: Location, recipe: Recipe, limit: int | None) -> None:
-    read_source(store, recipe, limit)
+def read_stage(store: Location, source: Source) -> None:
+    changes = read_source(store, source.recipe, source.limit, source.reuse)
+    get_run_logger().info("source: %s", describe_changes(changes))
 
 
 @task(name="conform", cache_policy=NO_CACHE, persist_result=False)
 def conform_stage(store: Location, record: RunRecord) -> None:
-    end = read_record(store, SOURCE_END)
-    rows, parts = int(str(end["rows"])), int(str(end["parts"]))
-    missing = [part for part in range(parts) if not is_conformed(store, part)]
-    sizes = {part: min(ROWS_PER_PART, rows - part * ROWS_PER_PART) for part in range(parts)}
-    done = rows - sum(sizes[part] for part in missing)
-    with Meter("conformers", rows, done) as meter:
+    missing = [part for part in range(count_parts(store)) if not is_conformed(store, part)]
+    sizes = {part: len(read_source_part(store, part)) for part in missing}
+    with Meter("conformers", sum(sizes.values())) as meter:
         publish = ProgressArtifact("conformers")
 
         def count(part: int) -> None:
@@ -94,9 +107,10 @@ def conform_stage(store: Location, record: RunRecord) -> None:
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan_stage(store: Location) -> None:
     plan = plan_dataset(store)
-    shards, samples = len(plan.shards()), sum(plan.samples.values())
-    classes = ", ".join(f"{count} at {cells}³" for cells, count in plan.samples.items())
-    get_run_logger().info("%d samples in %d shards (%s), %d refused", samples, shards, classes, len(plan.refusals))
+    shards, samples = len(plan.shards()), sum(plan.counts.values())
+    refused = sum(len(generation.refusals) for generation in plan.generations)
+    classes = ", ".join(f"{count} at {cells}³" for cells, count in plan.counts.items())
+    get_run_logger().info("%d samples in %d shards (%s), %d refused", samples, shards, classes, refused)
 
 
 @task(name="compute", cache_policy=NO_CACHE, persist_result=False)

@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from storage.generations import count_generations, count_parts, read_latest
 from storage.header import read_header
-from storage.layout import SOURCE_END, conformers_key, receipt_key, run_key
+from storage.layout import conformers_key, receipt_key, run_key
 from storage.manifest import vouch_again
 from storage.objects import Location, has_object, list_keys, read_record, write_record
 from storage.outcomes import MISSING, read_row_outcomes
@@ -94,11 +95,11 @@ class RunRecord:
 
 
 def _count_rows(store: Location) -> int:
-    return int(str(read_record(store, SOURCE_END)["rows"])) if has_object(store, SOURCE_END) else 0
+    return read_latest(store).rows if count_generations(store) else 0
 
 
 def _count_parts(store: Location) -> int:
-    return int(str(read_record(store, SOURCE_END)["parts"])) if has_object(store, SOURCE_END) else 0
+    return count_parts(store) if count_generations(store) else 0
 
 
 def _read_runs(store: Location) -> list[dict[str, float]]:

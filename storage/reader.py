@@ -16,10 +16,11 @@ from storage.errors import RequestError, StoreError
 from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text
 from storage.levels import coarsen
 from storage.objects import Location, has_object
-from storage.plan import PlannedSample, read_basis, read_planned_samples
+from storage.plan import read_basis
+from storage.sample_tables import PlannedSample, read_samples
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray, Sampling
 
-EMPTY_TABLE = ["outcome", "row", "conformer", "cells", "sample", "split"]  # of a dataset in which nothing was planned
+EMPTY_TABLE = ["row", "conformer", "cells", "sample", "split"]  # of a dataset in which nothing was planned
 NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing", "grid_shape")
 
 
@@ -116,7 +117,6 @@ class Dataset:
         """One row per ok sample, in row order, indexed by id: where it lies, what was measured, its labels."""
         frames = [self._class_frame(cells) for cells in self.size_classes]
         table = pd.concat(frames) if frames else pd.DataFrame(columns=EMPTY_TABLE)
-        table = table[table["outcome"] == "ok"].drop(columns="outcome")
         return table.sort_values(["row", "conformer"], kind="stable")
 
     @cached_property
@@ -142,8 +142,8 @@ class Dataset:
             )
         place: Any = self.table.loc[id]
         cells, index = int(place["cells"]), int(place["sample"])
-        planned = read_planned_samples(self.store, cells, index, index + 1)[0]
         group = self._root[class_key(cells)]
+        planned = read_samples(group, index, index + 1)[0]
         channels = _Channels(group, index, self.channels, planned.grid)
         recipe = self.attributes["recipe"]
         lengths = [f"{density}_gradient" for density in recipe["channels"]["gradient_magnitude"]]
@@ -190,6 +190,7 @@ class Dataset:
         frame.insert(2, "sample", np.arange(len(frame)))
         for axis, widths in zip("xyz", group["spacing"][...].T, strict=True):
             frame[f"spacing_{axis}_bohr"] = widths
+        frame = frame[frame["outcome"] == "ok"].drop(columns="outcome")
         frame.insert(3, "conformer", [int(id.rsplit("#", 1)[1]) for id in frame["id"]])
         return frame.set_index("id")
 

@@ -9,28 +9,34 @@ from typing import Any
 import numpy as np
 
 from storage.errors import StoreError
+from storage.generations import Place, count_parts
 from storage.header import read_header
 from storage.layout import (
+    GENERATIONS,
     HEADER,
     ROWS,
     SCHEMA_VERSION,
     SEAL,
-    SOURCE_END,
     class_key,
     conformers_key,
     consolidate,
+    decode_text,
+    encode_text,
     open_group,
+    planned_key,
     receipt_key,
     write_table,
     write_text,
 )
 from storage.manifest import Manifest, digest_content, is_vouched_for, unseal, write_manifest
 from storage.objects import PARTIAL, Location, checksum_object, delete_object, has_object, list_keys, read_record
-from storage.outcomes import RowOutcome, read_row_outcomes, read_sample_outcomes
-from storage.plan import Plan, PlannedSample, read_plan, read_planned_samples
+from storage.outcomes import RowOutcome, Version, read_version
+from storage.plan import Plan, read_plan
 from storage.receipts import Outcome, has_receipt, read_receipt
+from storage.sample_tables import KEYS, Table, join_tables, read_tables, write_coordinates, write_tables
 from storage.schema import Label
 
+SUPERSEDED = "superseded"  # computed for a row that was changed or removed, or tried again since
 UNITS = {
     "hartree": "hartree",
     "ebohr": "e bohr",
@@ -82,16 +88,25 @@ def check_complete(store: Location) -> None:
 
 
 def describe(store: Location) -> None:
-    """Tables, statistics and metadata: a pure function of plan, conformers and receipts."""
+    """Tables, statistics and metadata: a pure function of generations, plans, conformers and receipts."""
     plan = read_plan(store)
-    outcomes = read_sample_outcomes(store, plan)
-    rows = list(read_row_outcomes(store, plan))
-    samples = {cells: read_planned_samples(store, cells, 0, count) for cells, count in plan.samples.items()}
-    for cells, planned in samples.items():
-        _write_class_table(store, cells, planned, outcomes, rows)
-    _write_rows(store, rows)
-    _write_root(store, plan, samples, outcomes, rows)
+    version = read_version(store, plan)
+    tables = {cells: read_class_tables(store, plan, cells) for cells in plan.lengths}
+    for cells, of_class in tables.items():
+        _write_class_tables(store, cells, of_class, version)
+    _write_rows(store, version.rows)
+    _write_root(store, plan, tables, version)
     consolidate(store)
+
+
+def read_class_tables(store: Location, plan: Plan, cells: int) -> dict[str, Table]:
+    """What was planned of one size class, by all generations."""
+    pieces = [
+        (first, read_tables(open_group(store, "r", planned_key(generation.number, cells))))
+        for generation in plan.generations
+        if (first := generation.first.get(cells)) is not None
+    ]
+    return join_tables(pieces, plan.lengths[cells])
 
 
 def list_checksums(store: Location) -> Manifest:
@@ -101,28 +116,36 @@ def list_checksums(store: Location) -> Manifest:
     for shard in plan.shards():
         files.update(read_receipt(store, shard.number).objects)
     files.update({key: checksum_object(store, key) for key in keys if key not in files})
-    remade = [*map(conformers_key, range(plan.parts)), *(receipt_key(shard.number) for shard in plan.shards())]
-    copied = [HEADER, SOURCE_END, *(key for key in keys if key.startswith("work/runs/"))]
+    remade = [
+        *map(conformers_key, range(count_parts(store))),
+        *(receipt_key(shard.number) for shard in plan.shards()),
+    ]
+    copied = [HEADER, *(key for key in keys if key.startswith((f"{GENERATIONS}/", "work/runs/")))]
     contents = {key: digest_content(store, key) for key in remade}
     copies = {key: read_record(store, key) for key in copied}
     return Manifest(dict(sorted(files.items())), contents, copies)
 
 
-def _write_class_table(
-    store: Location,
-    cells: int,
-    planned: Sequence[PlannedSample],
-    outcomes: Mapping[str, Outcome],
-    rows: Sequence[RowOutcome],
-) -> None:
+def _write_class_tables(store: Location, cells: int, tables: Mapping[str, Table], version: Version) -> None:
+    """A row without an owner is free, or what it holds belongs to no row of the source any more."""
     group = open_group(store, "r+", class_key(cells))
-    ends = [outcomes[sample.conformer.id] for sample in planned]
+    places = [Place(cells, row) for row in range(len(tables["id"]))]
+    owners = [version.owners.get(place) for place in places]
+    ends = [
+        version.outcomes[place] if owner else Outcome("", SUPERSEDED if place in version.outcomes else "")
+        for place, owner in zip(places, owners, strict=True)
+    ]
+    written = {name: values for name, values in tables.items() if name not in KEYS}
+    write_tables(group, {**written, "id": encode_text([owner.id if owner else "" for owner in owners])})
+    write_coordinates(group, cells, tables["spacing"])
+    rows = np.array([owner.row if owner else -1 for owner in owners], dtype=np.int64)
+    write_table(group, "row", rows, ("sample",), {"long_name": "row of the source; -1: none"})
     write_text(group, "outcome", [end.outcome for end in ends], "sample")
     for fact in sorted({name for end in ends for name in end.facts}):
         values = np.array([end.facts.get(fact, math.nan) for end in ends], dtype=np.float64)
         write_table(group, fact, values, ("sample",), {"units": UNITS.get(fact.rsplit("_", 1)[-1], "1")})
-    labels = {row.row: row.labels for row in rows}
-    _write_labels(group, [labels[sample.row] for sample in planned], "sample", find_text_labels(rows))
+    labels = [version.rows[owner.row].labels if owner else {} for owner in owners]
+    _write_labels(group, labels, "sample", find_text_labels(version.rows))
 
 
 def _write_rows(store: Location, rows: Sequence[RowOutcome]) -> None:
@@ -150,48 +173,35 @@ def _write_labels(group: Any, labels: Sequence[Mapping[str, Label | None]], dime
             write_table(group, f"label_{name}", numbers, (dimension,), {"long_name": name})
 
 
-def _write_root(
-    store: Location,
-    plan: Plan,
-    samples: Mapping[int, Sequence[PlannedSample]],
-    outcomes: Mapping[str, Outcome],
-    rows: Sequence[RowOutcome],
-) -> None:
+def _write_root(store: Location, plan: Plan, tables: Mapping[int, Mapping[str, Table]], version: Version) -> None:
     header = read_header(store)
-    splits = Counter(
-        sample.split
-        for planned in samples.values()
-        for sample in planned
-        if outcomes[sample.conformer.id].outcome == "ok"
-    )
-    programs = sorted({program for end in outcomes.values() for program in end.programs.values()})
+    splits = {cells: decode_text(of_class["split"]) for cells, of_class in tables.items()}  # type: ignore[arg-type]
+    ok = [place for place in version.owners if version.outcomes[place].outcome == "ok"]
+    counts = Counter(splits[place.cells][place.row] for place in ok)
+    training = sorted(place for place in ok if splits[place.cells][place.row] == "train")
+    sizes = {cells: of_class["grid_shape"].astype(np.int64).prod(axis=1) for cells, of_class in tables.items()}
+    measured = [(int(sizes[place.cells][place.row]), version.outcomes[place].facts) for place in training]
+    programs = sorted({program for place in ok for program in version.outcomes[place].programs.values()})
     open_group(store, "r+").attrs.update(
         {
             "format": "rhoflow",
             "schema_version": SCHEMA_VERSION,
+            "version": version.number,
             "recipe": dict(header.recipe),
             "recipe_text": header.recipe_text,
             "densities": list(plan.densities),
             "channels": [channel.name for channel in plan.channels],
             "wavefunctions": plan.keeps_wavefunctions,
             "programs": programs,
-            "rows": dict(sorted(Counter(row.outcome for row in rows).items())),
-            "splits": dict(sorted(splits.items())),
-            "statistics": _training_statistics(plan, samples, outcomes),
+            "rows": dict(sorted(Counter(row.outcome for row in version.rows).items())),
+            "splits": dict(sorted(counts.items())),
+            "statistics": _describe_channels(plan, measured),
         }
     )
 
 
-def _training_statistics(
-    plan: Plan, samples: Mapping[int, Sequence[PlannedSample]], outcomes: Mapping[str, Outcome]
-) -> dict[str, dict[str, float]]:
-    """Mean, standard deviation and maximum over every voxel of the training split, by channel."""
-    training = [
-        (math.prod(sample.grid.shape), outcomes[sample.conformer.id].facts)
-        for _, planned in sorted(samples.items())
-        for sample in planned
-        if sample.split == "train" and outcomes[sample.conformer.id].outcome == "ok"
-    ]
+def _describe_channels(plan: Plan, training: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Mean, standard deviation and maximum over every voxel of the training samples: (voxels, facts) of each."""
     if not training:
         return {}
     voxels = sum(count for count, _ in training)
