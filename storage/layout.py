@@ -49,6 +49,11 @@ def planned_key(number: int, cells: int) -> str:
     return f"{PLANS}/{number:06d}/cells_{cells}"
 
 
+def version_key(number: int) -> str:
+    """What the root says of a sealed version, kept when a later one is sealed."""
+    return f"work/versions/{number:06d}.json.gz"
+
+
 def conformers_key(part: int) -> str:
     return f"work/conformers/part-{part:06d}.json.gz"
 

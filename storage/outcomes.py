@@ -13,6 +13,7 @@ from storage.receipts import Outcome, has_receipt, read_receipt
 from storage.schema import Label
 
 MISSING = "missing"
+SUPERSEDED = "superseded"  # computed for a row that was changed or removed, or tried again since
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class NamedPlaces:
+    """Columns over the rows of a size class's arrays."""
+
+    ids: list[str]  # "": the row is free, or what it holds belongs to no row of the source
+    rows: list[int]  # of the source; -1: none
+    outcomes: list[str]
+    labels: dict[str, list[Label | None]]  # by name
+
+
+@dataclass(frozen=True)
 class Version:
     """What a store holds of the source as it was last planned."""
 
@@ -45,6 +56,41 @@ class Version:
     rows: Sequence[RowOutcome]
     owners: Mapping[Place, Owner]  # of every sample that a row of the source has
     outcomes: Mapping[Place, Outcome]  # of every sample that is computed, also of rows that are gone
+
+    def label_columns(self) -> dict[str, list[Label | None]]:
+        """Over the source's rows. Labels that are text in at least one row are text everywhere."""
+        names = sorted({name for row in self.rows for name in row.labels})
+        columns = {name: [row.labels.get(name) for row in self.rows] for name in names}
+        texts = {name for name, values in columns.items() if any(isinstance(value, str) for value in values)}
+        return {name: [*map(as_text, values)] if name in texts else values for name, values in columns.items()}
+
+    def name_places(self, cells: int, length: int) -> NamedPlaces:
+        """Whose the first `length` rows of a size class's arrays are."""
+        places = [Place(cells, row) for row in range(length)]
+        owners = [self.owners.get(place) for place in places]
+        columns = self.label_columns()
+        return NamedPlaces(
+            ids=[owner.id if owner else "" for owner in owners],
+            rows=[owner.row if owner else -1 for owner in owners],
+            outcomes=[
+                self.outcomes[place].outcome if owner else SUPERSEDED if place in self.outcomes else ""
+                for place, owner in zip(places, owners, strict=True)
+            ],
+            labels={
+                name: [values[owner.row] if owner else None if is_number(values) else "" for owner in owners]
+                for name, values in columns.items()
+            },
+        )
+
+
+def is_number(values: Sequence[Label | None]) -> bool:
+    """Whether a column holds no text."""
+    return not any(isinstance(value, str) for value in values)
+
+
+def as_text(value: Label | None) -> str:
+    """A label of a column that holds text in other rows; 7 there is "7", not "7.0"."""
+    return "" if value is None else f"{value:.17g}" if isinstance(value, float) else value
 
 
 def read_row_outcomes(store: Location, plan: Plan) -> Sequence[RowOutcome]:

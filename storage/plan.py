@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -101,6 +101,10 @@ class Plan:
         return {
             cells: sum(generation.samples.get(cells, 0) for generation in self.generations) for cells in self.lengths
         }
+
+    def until(self, number: int) -> "Plan":
+        """As it was when a generation had been planned."""
+        return replace(self, generations=self.generations[:number])
 
     def shards(self) -> list[Shard]:
         """Every shard, numbered over all generations and classes."""

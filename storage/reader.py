@@ -13,10 +13,11 @@ import zarr
 from numpy.typing import NDArray
 
 from storage.errors import RequestError, StoreError
-from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text
+from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text, version_key
 from storage.levels import coarsen
-from storage.objects import Location, has_object
-from storage.plan import read_basis
+from storage.objects import Location, has_object, read_record
+from storage.outcomes import Version, read_version
+from storage.plan import read_basis, read_plan
 from storage.sample_tables import PlannedSample, read_samples
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray, Sampling
 
@@ -24,8 +25,8 @@ EMPTY_TABLE = ["row", "conformer", "cells", "sample", "split"]  # of a dataset i
 NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing", "grid_shape")
 
 
-def open_dataset(path: str | Path) -> "Dataset":
-    """The sealed dataset at `path`.
+def open_dataset(path: str | Path, version: int | None = None) -> "Dataset":
+    """The sealed dataset at `path`, as it is or as its numbered `version` was.
 
     Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
@@ -42,7 +43,12 @@ def open_dataset(path: str | Path) -> "Dataset":
             f"{store} has schema version {root.attrs['schema_version']}, this rhoflow reads {SCHEMA_VERSION}: "
             "read it with the rhoflow that made it, or build it again"
         )
-    return Dataset(store, root)
+    latest = root.attrs["version"]
+    if version is None or version == latest:
+        return Dataset(store, root)
+    if not has_object(store, version_key(version)):
+        raise RequestError(f"{store} has no sealed version {version}: the last is {latest}")
+    return Dataset(store, root, read_version(store, read_plan(store).until(version)))
 
 
 @dataclass(frozen=True)
@@ -97,15 +103,17 @@ class StoredSample:
 class Dataset:
     """A sealed store. Not safe to use while another process builds into it."""
 
-    def __init__(self, store: Location, root: zarr.Group) -> None:
+    def __init__(self, store: Location, root: zarr.Group, version: Version | None = None) -> None:
+        """`version`: an earlier one than the tables in the store describe."""
         self.store = store
         self._root: Any = root
+        self._version = version
         self._bases: dict[str, Basis] = {}
 
-    @property
+    @cached_property
     def attributes(self) -> dict[str, Any]:
         """Recipe, channels, statistics of the training split, programs, counts."""
-        return dict(self._root.attrs)
+        return read_record(self.store, version_key(self._version.number)) if self._version else dict(self._root.attrs)
 
     @property
     def size_classes(self) -> list[int]:
@@ -122,8 +130,7 @@ class Dataset:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """One row per source row, indexed by id: outcome, message, samples, duplicate_of, labels."""
-        columns = self._columns(self._root[ROWS])
-        return pd.DataFrame(columns).set_index("id")
+        return pd.DataFrame(self._row_columns()).set_index("id")
 
     @cached_property
     def ids(self) -> list[str]:
@@ -152,11 +159,11 @@ class Dataset:
 
     @property
     def channels(self) -> list[str]:
-        return list(self._root.attrs["channels"])
+        return list(self.attributes["channels"])
 
     @property
     def densities(self) -> list[str]:
-        return list(self._root.attrs["densities"])
+        return list(self.attributes["densities"])
 
     def to_xarray(self) -> xr.DataTree:
         """One node per size class, ok samples only: every channel with coordinates, ids and units; lazy."""
@@ -165,7 +172,11 @@ class Dataset:
             key = class_key(cells)
             stored = xr.open_zarr(self.store, group=key, chunks=None, consolidated=True)
             texts = [name for name in stored.variables if stored[name].attrs.get("encoding") == "utf-8"]
-            decoded = {name: ("sample", decode_text(stored[name].values)) for name in texts}
+            decoded: dict[str, Any] = {name: ("sample", decode_text(stored[name].values)) for name in texts}
+            if self._version:
+                named = self._version.name_places(cells, stored.sizes["sample"])
+                decoded.update({f"label_{name}": ("sample", values) for name, values in named.labels.items()})
+                decoded.update(id=("sample", named.ids), row=("sample", named.rows), outcome=("sample", named.outcomes))
             channels = [name for name in stored if name in self.channels]
             offsets = stored["atom_offset"].values  # of every sample: meaningless once failed ones are left out
             atoms = {"first_atom": ("sample", offsets[:-1]), "atoms": ("sample", np.diff(offsets))}
@@ -182,9 +193,25 @@ class Dataset:
             self._bases[density] = read_basis(self.store, density)
         return self._bases[density]
 
+    def _row_columns(self) -> dict[str, Any]:
+        if self._version is None:
+            return self._columns(self._root[ROWS])
+        rows = self._version.rows
+        said = {
+            "id": [row.id for row in rows],
+            "outcome": [row.outcome for row in rows],
+            "message": [row.message for row in rows],
+            "duplicate_of": [row.duplicate_of for row in rows],
+            "samples": [" ".join(row.samples) for row in rows],
+        }
+        return {**said, **self._version.label_columns()}
+
     def _class_frame(self, cells: int) -> pd.DataFrame:
         group: Any = self._root[class_key(cells)]
         columns = self._columns(group)
+        if self._version:
+            named = self._version.name_places(cells, len(columns["id"]))
+            columns.update({"id": named.ids, "row": named.rows, "outcome": named.outcomes, **named.labels})
         frame = pd.DataFrame(columns)
         frame.insert(1, "cells", cells)
         frame.insert(2, "sample", np.arange(len(frame)))

@@ -25,18 +25,27 @@ from storage.layout import (
     open_group,
     planned_key,
     receipt_key,
+    version_key,
     write_table,
     write_text,
 )
 from storage.manifest import Manifest, digest_content, is_vouched_for, unseal, write_manifest
-from storage.objects import PARTIAL, Location, checksum_object, delete_object, has_object, list_keys, read_record
-from storage.outcomes import RowOutcome, Version, read_version
+from storage.objects import (
+    PARTIAL,
+    Location,
+    checksum_object,
+    delete_object,
+    has_object,
+    list_keys,
+    read_record,
+    write_record,
+)
+from storage.outcomes import Version, read_version
 from storage.plan import Plan, read_plan
 from storage.receipts import Outcome, has_receipt, read_receipt
 from storage.sample_tables import KEYS, Table, join_tables, read_tables, write_coordinates, write_tables
 from storage.schema import Label
 
-SUPERSEDED = "superseded"  # computed for a row that was changed or removed, or tried again since
 UNITS = {
     "hartree": "hartree",
     "ebohr": "e bohr",
@@ -94,7 +103,7 @@ def describe(store: Location) -> None:
     tables = {cells: read_class_tables(store, plan, cells) for cells in plan.lengths}
     for cells, of_class in tables.items():
         _write_class_tables(store, cells, of_class, version)
-    _write_rows(store, version.rows)
+    _write_rows(store, version)
     _write_root(store, plan, tables, version)
     consolidate(store)
 
@@ -120,57 +129,46 @@ def list_checksums(store: Location) -> Manifest:
         *map(conformers_key, range(count_parts(store))),
         *(receipt_key(shard.number) for shard in plan.shards()),
     ]
-    copied = [HEADER, *(key for key in keys if key.startswith((f"{GENERATIONS}/", "work/runs/")))]
+    copied = [HEADER, *(key for key in keys if key.startswith((f"{GENERATIONS}/", "work/runs/", "work/versions/")))]
     contents = {key: digest_content(store, key) for key in remade}
     copies = {key: read_record(store, key) for key in copied}
     return Manifest(dict(sorted(files.items())), contents, copies)
 
 
 def _write_class_tables(store: Location, cells: int, tables: Mapping[str, Table], version: Version) -> None:
-    """A row without an owner is free, or what it holds belongs to no row of the source any more."""
     group = open_group(store, "r+", class_key(cells))
-    places = [Place(cells, row) for row in range(len(tables["id"]))]
-    owners = [version.owners.get(place) for place in places]
-    ends = [
-        version.outcomes[place] if owner else Outcome("", SUPERSEDED if place in version.outcomes else "")
-        for place, owner in zip(places, owners, strict=True)
-    ]
+    named = version.name_places(cells, len(tables["id"]))
     written = {name: values for name, values in tables.items() if name not in KEYS}
-    write_tables(group, {**written, "id": encode_text([owner.id if owner else "" for owner in owners])})
+    write_tables(group, {**written, "id": encode_text(named.ids)})
     write_coordinates(group, cells, tables["spacing"])
-    rows = np.array([owner.row if owner else -1 for owner in owners], dtype=np.int64)
-    write_table(group, "row", rows, ("sample",), {"long_name": "row of the source; -1: none"})
-    write_text(group, "outcome", [end.outcome for end in ends], "sample")
-    for fact in sorted({name for end in ends for name in end.facts}):
-        values = np.array([end.facts.get(fact, math.nan) for end in ends], dtype=np.float64)
-        write_table(group, fact, values, ("sample",), {"units": UNITS.get(fact.rsplit("_", 1)[-1], "1")})
-    labels = [version.rows[owner.row].labels if owner else {} for owner in owners]
-    _write_labels(group, labels, "sample", find_text_labels(version.rows))
+    write_table(group, "row", np.array(named.rows), ("sample",), {"long_name": "row of the source; -1: none"})
+    write_text(group, "outcome", named.outcomes, "sample")
+    measured = [version.outcomes.get(Place(cells, row), Outcome("", "")).facts for row in range(len(named.ids))]
+    for fact in sorted({name for facts in measured for name in facts}):
+        numbers = np.array([facts.get(fact, math.nan) for facts in measured], dtype=np.float64)
+        write_table(group, fact, numbers, ("sample",), {"units": UNITS.get(fact.rsplit("_", 1)[-1], "1")})
+    for name, values in named.labels.items():
+        _write_label(group, name, values, "sample")
 
 
-def _write_rows(store: Location, rows: Sequence[RowOutcome]) -> None:
+def _write_rows(store: Location, version: Version) -> None:
+    rows = version.rows
     group = open_group(store, "r+").require_group(ROWS)
     write_text(group, "id", [row.id for row in rows], "row")
     write_text(group, "outcome", [row.outcome for row in rows], "row")
     write_text(group, "message", [row.message for row in rows], "row")
     write_text(group, "duplicate_of", [row.duplicate_of for row in rows], "row")
     write_text(group, "samples", [" ".join(row.samples) for row in rows], "row")
-    _write_labels(group, [row.labels for row in rows], "row", find_text_labels(rows))
+    for name, values in version.label_columns().items():
+        _write_label(group, name, values, "row")
 
 
-def find_text_labels(rows: Sequence[RowOutcome]) -> set[str]:
-    """Labels that are text in at least one row are text everywhere."""
-    return {name for row in rows for name, value in row.labels.items() if isinstance(value, str)}
-
-
-def _write_labels(group: Any, labels: Sequence[Mapping[str, Label | None]], dimension: str, texts: set[str]) -> None:
-    for name in sorted({name for row in labels for name in row}):
-        values = [row.get(name) for row in labels]
-        if name in texts:
-            write_text(group, f"label_{name}", [_as_text(value) for value in values], dimension)
-        else:
-            numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-            write_table(group, f"label_{name}", numbers, (dimension,), {"long_name": name})
+def _write_label(group: Any, name: str, values: Sequence[Label | None], dimension: str) -> None:
+    if any(isinstance(value, str) for value in values):
+        write_text(group, f"label_{name}", [str(value) for value in values], dimension)
+    else:
+        numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+        write_table(group, f"label_{name}", numbers, (dimension,), {"long_name": name})
 
 
 def _write_root(store: Location, plan: Plan, tables: Mapping[int, Mapping[str, Table]], version: Version) -> None:
@@ -182,22 +180,22 @@ def _write_root(store: Location, plan: Plan, tables: Mapping[int, Mapping[str, T
     sizes = {cells: of_class["grid_shape"].astype(np.int64).prod(axis=1) for cells, of_class in tables.items()}
     measured = [(int(sizes[place.cells][place.row]), version.outcomes[place].facts) for place in training]
     programs = sorted({program for place in ok for program in version.outcomes[place].programs.values()})
-    open_group(store, "r+").attrs.update(
-        {
-            "format": "rhoflow",
-            "schema_version": SCHEMA_VERSION,
-            "version": version.number,
-            "recipe": dict(header.recipe),
-            "recipe_text": header.recipe_text,
-            "densities": list(plan.densities),
-            "channels": [channel.name for channel in plan.channels],
-            "wavefunctions": plan.keeps_wavefunctions,
-            "programs": programs,
-            "rows": dict(sorted(Counter(row.outcome for row in version.rows).items())),
-            "splits": dict(sorted(counts.items())),
-            "statistics": _describe_channels(plan, measured),
-        }
-    )
+    attributes: dict[str, Any] = {
+        "format": "rhoflow",
+        "schema_version": SCHEMA_VERSION,
+        "version": version.number,
+        "recipe": dict(header.recipe),
+        "recipe_text": header.recipe_text,
+        "densities": list(plan.densities),
+        "channels": [channel.name for channel in plan.channels],
+        "wavefunctions": plan.keeps_wavefunctions,
+        "programs": programs,
+        "rows": dict(sorted(Counter(row.outcome for row in version.rows).items())),
+        "splits": dict(sorted(counts.items())),
+        "statistics": _describe_channels(plan, measured),
+    }
+    write_record(store, version_key(version.number), attributes)
+    open_group(store, "r+").attrs.update(attributes)
 
 
 def _describe_channels(plan: Plan, training: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -213,8 +211,3 @@ def _describe_channels(plan: Plan, training: Sequence[tuple[int, Mapping[str, fl
         spread = math.sqrt(max(0.0, square - mean**2))
         statistics[channel.name] = {"mean": mean, "standard_deviation": spread, "maximum": highest}
     return statistics
-
-
-def _as_text(value: Label | None) -> str:
-    """A label of a column that holds text in other rows; 7 there is "7", not "7.0"."""
-    return "" if value is None else f"{value:.17g}" if isinstance(value, float) else value

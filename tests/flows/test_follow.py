@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from storage.errors import RequestError
 from storage.identity import fingerprint, identify
 from storage.layout import generation_key, receipt_key
 from storage.outcomes import read_version
@@ -72,7 +74,7 @@ def test_added_rows_are_computed_alone_and_touch_no_finished_shard(home: Path, t
     before, shards = list_objects(store), len(read_plan(store).shards())
     stamps = {key: (store / key).stat().st_mtime_ns for key in before}
     with (tmp_path / "molecules.csv").open("a") as file:
-        file.write("big,CCCCC,1\nbromide,CBr,2\ntwin,OC,3\nbroken,C(C)(C)(C)(C)C,4\n")
+        file.write("big,CC(C)C,1\nbromide,CBr,2\ntwin,OC,3\nbroken,C(C)(C)(C)(C)C,4\n")
     printed = build(home, recipe, store)
     assert "4 rows added" in printed
     assert {key: (store / key).stat().st_mtime_ns for key in before} == stamps
@@ -83,7 +85,7 @@ def test_added_rows_are_computed_alone_and_touch_no_finished_shard(home: Path, t
     build(home, recipe, tmp_path / "fresh.zarr")
     check_equal(home, store, tmp_path / "fresh.zarr")
     state = open_dataset(store)["big#0"].states["target"]  # more orbitals and functions than any before
-    assert state.orbitals.shape == (17, 17)
+    assert state.orbitals.shape == (14, 14)
     assert open_dataset(store).attributes["version"] == 2
 
 
@@ -160,6 +162,27 @@ def test_the_same_rows_in_other_words_are_no_change(home: Path, tmp_path: Path) 
     assert identify(store) == whole
     assert not (store / generation_key(2)).exists()
     assert "0 not as they were written" in rhoflow(home, "verify", store)
+
+
+def test_a_sealed_version_can_be_read_when_the_source_has_moved_on(home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path), tmp_path / "store.zarr"
+    build(home, recipe, store)
+    shutil.copytree(store, tmp_path / "first.zarr")
+    source = tmp_path / "molecules.csv"
+    edited = source.read_text().replace("m3,N,", "m3,P,").replace("m7,CCC,1.0\n", "").replace("m6,C#C,", "m6,C#C,7")
+    source.write_text(edited + "late,CCO,1\n")
+    build(home, recipe, store)
+    was, then, now = open_dataset(tmp_path / "first.zarr"), open_dataset(store, version=1), open_dataset(store)
+    assert then.ids == was.ids != now.ids
+    assert then.attributes == was.attributes != now.attributes
+    pd.testing.assert_frame_equal(then.rows, was.rows, check_like=True, check_dtype=False)
+    pd.testing.assert_frame_equal(then.table, was.table, check_like=True, check_dtype=False)
+    for id in was.ids:
+        np.testing.assert_array_equal(then[id].channels["guess"], was[id].channels["guess"])
+        np.testing.assert_array_equal(then[id].numbers, was[id].numbers)
+    assert sorted(then.to_xarray()["cells_16"]["id"].values) == sorted(was.to_xarray()["cells_16"]["id"].values)
+    with pytest.raises(RequestError, match="no sealed version 3: the last is 2"):
+        open_dataset(store, version=3)
 
 
 def test_a_grown_limit_appends(home: Path, tmp_path: Path) -> None:
