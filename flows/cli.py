@@ -509,7 +509,7 @@ def read_numbers(option: str, words: str) -> list[int]:
 def print_status(store: Path, status: "Status") -> None:
     failed = sum(status.failed.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in status.failed.items())
-    print(f"{store}: {'sealed' if status.sealed else 'not sealed yet'}")
+    print(f"{store}: {f'sealed, version {status.version}' if status.sealed else 'not sealed yet'}")
     print(
         f"  rows       {status.rows}: {status.done} done, {failed} failed{f' ({reasons})' if failed else ''}, "
         f"{status.missing} missing"

@@ -72,21 +72,21 @@ def read_source(store: Location, recipe: Recipe, limit: int | None = None, reuse
     path, sha256 = recipe.source.path, checksum_source(recipe.source.path)
     number = count_generations(store)
     last = read_generation(store, number) if number else None
+    origin = Origin(str(reuse.resolve()), fingerprint(reuse)) if reuse else None
     if last and (last.sha256, last.limit) == (sha256, limit):
-        change_generation(store, last, str(path), sha256, limit)
+        change_generation(store, last, path=str(path), reuse=origin or last.reuse)
         return Counter()
     stored = {row.lies: (id, row) for id, row in read_stored_rows(store, last)} if last else {}
     finder = Finder(dict(stored.values()), list_reusable(reuse, recipe) if reuse else {})
     changes = count_changes(finder, open_source(recipe, limit), list(stored))
     if last and not changes:
-        change_generation(store, last, str(path), sha256, limit)
+        change_generation(store, last, path=str(path), sha256=sha256, limit=limit, reuse=origin or last.reuse)
         return changes
     unseal(store)
     first = last.first_part + last.parts if last else 0
     runs, parts = copy_rows(store, finder, open_source(recipe, limit), first)
     if not runs:
         raise RequestError(f"{path} holds no molecules: there is nothing to build")
-    origin = Origin(str(reuse.resolve()), fingerprint(reuse)) if reuse else None
     write_generation(store, Generation(number + 1, str(path), sha256, limit, first, parts, runs, reuse=origin))
     return changes
 
@@ -111,7 +111,7 @@ def finish_unchanged(store: Location, recipe: Recipe, limit: int | None) -> bool
     latest = read_latest(store)
     if (latest.sha256, latest.limit) != (checksum_source(recipe.source.path), limit):
         return False
-    change_generation(store, latest, str(recipe.source.path), latest.sha256, limit)
+    change_generation(store, latest, path=str(recipe.source.path))
     return True
 
 

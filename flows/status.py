@@ -25,6 +25,7 @@ class Status:
     failed: dict[str, int]  # rows by reason
     missing: int  # rows still to be computed
     sealed: bool
+    version: int  # of the dataset: each state of its source is one
     computing_seconds: float  # CPU seconds of the child processes
     wall_seconds: float  # of the runs that computed something
     workers: int  # of the last of these runs
@@ -57,6 +58,7 @@ def read_status(store: Location) -> Status:
         failed=dict(sorted(counts.items())),
         missing=missing if is_planned(store) else rows,
         sealed=is_sealed(store),
+        version=count_generations(store),
         computing_seconds=computing,
         wall_seconds=sum(run["wall_seconds"] for run in runs),
         workers=int(runs[-1]["workers"]) if runs else 0,

@@ -63,11 +63,11 @@ def write_generation(store: Location, generation: Generation) -> None:
     write_record(store, generation_key(generation.number), record)
 
 
-def change_generation(store: Location, generation: Generation, path: str, sha256: str, limit: int | None) -> None:
+def change_generation(store: Location, generation: Generation, **found: str | int | Origin | None) -> None:
     """The same rows were found elsewhere, or in a file that says them in other words."""
-    found = replace(generation, path=path, sha256=sha256, limit=limit)
-    if found != generation:
-        write_generation(store, found)
+    changed = replace(generation, **found)  # type: ignore[arg-type]
+    if changed != generation:
+        write_generation(store, changed)
         vouch_again(store, generation_key(generation.number))
 
 

@@ -26,7 +26,7 @@ NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "o
 
 
 def open_dataset(path: str | Path, version: int | None = None) -> "Dataset":
-    """The sealed dataset at `path`, as it is or as its numbered `version` was.
+    """The sealed dataset at `path`, as it is or as its numbered `version` was, also while the next one is built.
 
     Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
@@ -36,7 +36,7 @@ def open_dataset(path: str | Path, version: int | None = None) -> "Dataset":
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
     root = zarr.open_group(store, mode="r")
-    if not has_object(store, SEAL):
+    if not has_object(store, SEAL) and (version is None or not has_object(store, version_key(version))):
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
