@@ -9,6 +9,7 @@ from typing import TypeVar
 import dask
 from distributed import CancelledError, Client, KilledWorker, LocalCluster, Security, as_completed
 
+from flows.attempts import LOST_WORKERS
 from flows.cluster import Address, Local, Slurm, Tls, read_profile
 from flows.isolation import ONE_THREAD
 from storage.errors import RhoflowError
@@ -21,7 +22,7 @@ IN_FLIGHT_PER_SLOT = 2  # enough to keep every worker busy, few enough that a de
 
 SETTINGS = {
     "distributed.worker.daemon": False,  # workers start children for native code
-    "distributed.scheduler.allowed-failures": 10,  # lost workers are no fault of a shard: native code is in children
+    "distributed.scheduler.allowed-failures": LOST_WORKERS,  # no fault of a shard: native code is in children
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.worker-ttl": None,  # a long native call is no lost worker
     # Watching itself every few milliseconds cost Dask several per cent of each core.

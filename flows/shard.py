@@ -144,6 +144,8 @@ def _state_facts(name: str, state: ElectronicState) -> dict[str, float]:
         f"{name}_homo_hartree": state.homo,
         f"{name}_lumo_hartree": state.lumo,
         f"{name}_spin_square": state.spin_square,
+        f"{name}_spin_contamination": state.spin_contamination,
+        f"{name}_rung": float(state.rung),
         f"{name}_orbitals": float(len(state.occupations)),
         f"{name}_alpha_orbitals": float(state.alpha_orbitals),
         **dipole,

@@ -294,4 +294,5 @@ def restore_state(
         homo=float(facts[f"{density}_homo_hartree"]),
         lumo=float(facts[f"{density}_lumo_hartree"]),
         spin_square=float(facts[f"{density}_spin_square"]),
+        rung=int(facts[f"{density}_rung"]),
     )

@@ -53,6 +53,8 @@ def facts_of(sample: Sample) -> dict[str, float]:
         "guess_homo_hartree": float("nan"),
         "guess_lumo_hartree": 0.5,
         "guess_spin_square": float("nan"),
+        "guess_spin_contamination": float("nan"),
+        "guess_rung": 0.0,
         "guess_dipole_x_ebohr": 0.1,
         "guess_dipole_y_ebohr": 0.2,
         "guess_dipole_z_ebohr": 0.3,
