@@ -19,7 +19,7 @@ from flows.status import RunRecord, Status, read_status
 from storage.claims import claim_store
 from storage.header import Header, begin_store
 from storage.layout import SOURCE_END
-from storage.objects import Location, read_record
+from storage.objects import Location, locate, read_record, resolve
 from storage.outcomes import read_row_outcomes
 from storage.parts import ROWS_PER_PART
 from storage.plan import Plan, read_plan
@@ -32,7 +32,7 @@ SHOWN_FAILURES = 1000
 @flow(name="rhoflow-build", persist_result=False)
 def build_dataset(
     recipe: Path,
-    store: Location,
+    store: Location | str,
     workers: int = 1,
     cluster: str | None = None,
     limit: int | None = None,
@@ -41,7 +41,7 @@ def build_dataset(
     """Build, or resume, the dataset that `recipe` describes; `begun` is when the command started (time.time())."""
     started = begun or time.time()
     values = read_recipe(recipe)
-    store = store.absolute()
+    store = resolve(locate(store))
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
     if is_sealed(store) and not read_status(store).missing:
         read_source(store, values, limit)  # refuses where the source has changed since

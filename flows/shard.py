@@ -5,7 +5,6 @@ import importlib.metadata
 import platform
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
@@ -19,7 +18,7 @@ from pipeline.sample import Fields, compute_sample, sample_states
 from storage.claims import claim_shard
 from storage.header import read_header
 from storage.layout import HEADER, PLAN
-from storage.objects import Location, checksum_object
+from storage.objects import Location, checksum_object, locate
 from storage.plan import Plan, PlannedSample, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
 from storage.schema import ElectronicState, Sample
@@ -46,7 +45,7 @@ def _read_work(store: Location, content: str) -> Work:  # noqa: ARG001
     header = read_header(store)
     recipe = read_stored_recipe(store)
     origin = header.origin
-    kept = open_kept_states(Path(origin.store), origin.fingerprint) if origin else None
+    kept = open_kept_states(locate(origin.store), origin.fingerprint) if origin else None
     return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe), kept)
 
 

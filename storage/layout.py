@@ -1,11 +1,13 @@
 """Where everything lies inside a store, and how its arrays are encoded."""
 
 import warnings
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from storage.objects import Location
@@ -47,7 +49,16 @@ AccessMode: TypeAlias = Literal["r", "r+", "a", "w"]
 
 
 def open_group(store: Location, mode: AccessMode, key: str = "") -> zarr.Group:
-    return zarr.open_group(store, path=key, mode=mode, use_consolidated=False)
+    return zarr.open_group(give_to_zarr(store, mode == "r"), path=key, mode=mode, use_consolidated=False)
+
+
+def give_to_zarr(store: Location, read_only: bool = False) -> Path | Store:
+    """A store as zarr-python takes it."""
+    if isinstance(store, Path):
+        return store
+    from storage.zarr_buckets import BucketStore
+
+    return BucketStore(store, read_only=read_only)
 
 
 def create_sharded(
@@ -124,4 +135,4 @@ def consolidate(store: Location) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         warnings.filterwarnings("ignore", message="Object at work is not recognized")  # records, not arrays
-        zarr.consolidate_metadata(store)
+        zarr.consolidate_metadata(give_to_zarr(store))

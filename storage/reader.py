@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ import zarr
 from numpy.typing import NDArray
 
 from storage.errors import RequestError, StoreError
-from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text
+from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text, give_to_zarr
 from storage.levels import coarsen
-from storage.objects import Location, has_object
+from storage.objects import Location, has_object, locate
 from storage.plan import PlannedSample, read_basis, read_planned_samples
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray, Sampling
 
@@ -23,17 +22,17 @@ EMPTY_TABLE = ["outcome", "row", "conformer", "cells", "sample", "split"]  # of 
 NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing", "grid_shape")
 
 
-def open_dataset(path: str | Path) -> "Dataset":
-    """The sealed dataset at `path`.
+def open_dataset(path: str | Location) -> "Dataset":
+    """The sealed dataset at `path`, which may be a URL: s3://bucket/name.zarr.
 
     Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
-    store = Path(path)
+    store = locate(path)
     if not has_object(store, "zarr.json"):
         raise RequestError(
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
-    root = zarr.open_group(store, mode="r")
+    root = zarr.open_group(give_to_zarr(store, read_only=True), mode="r")
     if not has_object(store, SEAL):
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
@@ -163,7 +162,7 @@ class Dataset:
         nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=self.attributes)}
         for cells in self.size_classes:
             key = class_key(cells)
-            stored = xr.open_zarr(self.store, group=key, chunks=None, consolidated=True)
+            stored = xr.open_zarr(give_to_zarr(self.store, read_only=True), group=key, chunks=None, consolidated=True)
             texts = [name for name in stored.variables if stored[name].attrs.get("encoding") == "utf-8"]
             decoded = {name: ("sample", decode_text(stored[name].values)) for name in texts}
             channels = [name for name in stored if name in self.channels]

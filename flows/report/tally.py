@@ -8,7 +8,7 @@ from flows.recipe import Recipe
 from flows.status import Status, read_status
 from storage.header import read_header
 from storage.layout import conformers_key
-from storage.objects import Location
+from storage.objects import Location, name_store
 from storage.outcomes import RowOutcome, read_row_outcomes
 from storage.parts import read_circumstances
 from storage.plan import PlannedSample, read_plan, read_planned_samples
@@ -71,7 +71,7 @@ def read_tally(store: Location) -> Tally:
     computing = [receipt.circumstances for receipt in receipts]
     samples = [sample for receipt in receipts for sample in _samples_of(receipt, places)]
     return Tally(
-        name=store.absolute().name.removesuffix(".zarr"),
+        name=name_store(store),
         recipe=Recipe.model_validate(header.recipe),
         recipe_text=header.recipe_text,
         status=read_status(store),
