@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from storage.errors import RequestError, RhoflowError
+from storage.faults import explain_fault
+from storage.objects import has_object, locate, resolve
 
 if TYPE_CHECKING:
     from flows.status import Status
+    from storage.objects import Location
+else:
+    Location = str  # typer knows no unions; `locate` makes the value
 
 BEGUN = time.time()
 
@@ -25,7 +30,12 @@ app = typer.Typer(
 train = typer.Typer(no_args_is_help=True, help="Train models from a dataset.")
 app.add_typer(train, name="train")
 
-StorePath = Annotated[Path, typer.Argument(help="the dataset's folder, by custom NAME.zarr")]
+StorePath = Annotated[
+    Location,
+    typer.Argument(
+        parser=locate, metavar="STORE", help="the dataset's folder, by custom NAME.zarr, or s3://BUCKET/NAME.zarr"
+    ),
+]
 RecipePath = Annotated[Path, typer.Argument(help="the recipe, a TOML file")]
 Workers = Annotated[int, typer.Option(min=1, help="processes on this machine")]
 Cluster = Annotated[
@@ -34,8 +44,12 @@ Cluster = Annotated[
 ]
 Limit = Annotated[Optional[int], typer.Option(min=1, help="only the first N rows of the source")]  # noqa: UP045
 Reuse = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(help="take conformers, wavefunctions and samples that are the same from this other dataset"),
+    Optional[Location],  # noqa: UP045
+    typer.Option(
+        parser=locate,
+        metavar="STORE",
+        help="take conformers, wavefunctions and samples that are the same from this other dataset",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 CPUS = len(os.sched_getaffinity(0))
@@ -88,7 +102,9 @@ def build(
 @app.command()
 def voxelize(
     store: StorePath,
-    new: Annotated[Path, typer.Argument(help="the folder of the dataset on the other grid")],
+    new: Annotated[
+        Location, typer.Argument(parser=locate, metavar="NEW", help="the folder of the dataset on the other grid")
+    ],
     spacing_angstrom: Annotated[Optional[float], typer.Option(help="width of a cell")] = None,  # noqa: UP045
     margin_angstrom: Annotated[Optional[float], typer.Option(help="around the atoms, at least")] = None,  # noqa: UP045
     box: Annotated[Optional[str], typer.Option(help="cube: of a class; tight: as small as can be")] = None,  # noqa: UP045
@@ -251,8 +267,8 @@ def verify(
 
 @app.command()
 def diff(
-    first: Annotated[Path, typer.Argument(help="a dataset's folder")],
-    second: Annotated[Path, typer.Argument(help="another's")],
+    first: Annotated[Location, typer.Argument(parser=locate, metavar="FIRST", help="a dataset's folder")],
+    second: Annotated[Location, typer.Argument(parser=locate, metavar="SECOND", help="another's")],
     as_json: AsJson = False,
 ) -> None:
     """Which samples differ between two datasets, by how much, and which keys, versions and kernels explain it.
@@ -270,7 +286,9 @@ def diff(
 @app.command()
 def regenerate(
     store: StorePath,
-    new: Annotated[Path, typer.Argument(help="the folder of the dataset built again")],
+    new: Annotated[
+        Location, typer.Argument(parser=locate, metavar="NEW", help="the folder of the dataset built again")
+    ],
     workers: Workers = CPUS,
     as_json: AsJson = False,
 ) -> None:
@@ -305,7 +323,7 @@ def retry(
     from flows.retry import describe, retry_failures
 
     check_cluster(cluster)
-    print(describe(retry_failures(store.absolute(), reason, workers, cluster, BEGUN)))
+    print(describe(retry_failures(resolve(store), reason, workers, cluster, BEGUN)))
 
 
 @app.command()
@@ -373,9 +391,14 @@ def estimate(
 
 @app.command()
 def report(
-    source: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="a dataset, or the folder of a training run")],
-    page: Annotated[Optional[Path], typer.Argument(metavar="FILE.html", help="report.html beside it")] = None,  # noqa: UP045
-    store: Annotated[Optional[Path], typer.Option(help="the run's dataset, where it has moved")] = None,  # noqa: UP045
+    source: Annotated[
+        Location, typer.Argument(parser=locate, metavar="STORE|RUN", help="a dataset, or the folder of a training run")
+    ],
+    page: Annotated[Optional[Path], typer.Argument(metavar="FILE.html", help="report.html beside it, or here")] = None,  # noqa: UP045
+    store: Annotated[
+        Optional[Location],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the run's dataset, where it has moved"),
+    ] = None,
 ) -> None:
     """Make one self-contained page: pictures, surfaces that turn, counts, failures, times, recipe.
 
@@ -384,15 +407,15 @@ def report(
     from flows.report.page import write_report
     from storage.layout import HEADER
 
-    page = page or source.parent / "report.html"
-    if (source / HEADER).exists():
+    page = page or (source.parent if isinstance(source, Path) else Path()) / "report.html"
+    if has_object(source, HEADER):
         write_report(source, None, page)
-    elif not source.is_dir():
+    elif not (isinstance(source, Path) and source.is_dir()):
         raise RequestError(f"{source}: neither a rhoflow dataset nor a training run: check the path")
     else:
         from training.checkpoint import load_model
 
-        write_report(store or Path(load_model(source).origin.store), source, page)
+        write_report(store or locate(load_model(source).origin.store), source, page)
     print(page)
 
 
@@ -400,7 +423,10 @@ def report(
 def superres(
     config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
     run: Annotated[Path, typer.Argument(help="the folder of this training run")],
-    store: Annotated[Optional[Path], typer.Option(help="the dataset, instead of the config's")] = None,  # noqa: UP045
+    store: Annotated[
+        Optional[Location],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
 ) -> None:
     """Train a super-resolution model: the guess, on coarse cells and on fine ones, in; the fine target out.
@@ -506,7 +532,7 @@ def read_numbers(option: str, words: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def print_status(store: Path, status: "Status") -> None:
+def print_status(store: "Location", status: "Status") -> None:
     failed = sum(status.failed.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in status.failed.items())
     print(f"{store}: {f'sealed, version {status.version}' if status.sealed else 'not sealed yet'}")
@@ -530,9 +556,12 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make training 4 times slower on shared cores
     try:
         app()
-    except RhoflowError as error:
-        print(f"rhoflow: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        ended = error if isinstance(error, RhoflowError) else explain_fault(error)
+        if ended is None:
+            raise
+        print(f"rhoflow: {ended}", file=sys.stderr)
+        sys.exit(ended.exit_code)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -134,7 +133,7 @@ class StoredShards:
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def compare_stores(first: Path, second: Path, advance: Callable[[int], None] = lambda _: None) -> Comparison:
+def compare_stores(first: Location, second: Location, advance: Callable[[int], None] = lambda _: None) -> Comparison:
     """Compare every computed sample, and what became of every row; `advance` hears how many more samples are done."""
     one, other = StoredShards(first), StoredShards(second)
     places = other.find_places()

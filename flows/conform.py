@@ -14,7 +14,7 @@ from storage.errors import StoreError
 from storage.generations import read_latest
 from storage.header import read_header
 from storage.layout import conformers_key, source_key
-from storage.objects import Location, has_object
+from storage.objects import Location, has_object, locate
 from storage.parts import ConformedRow, SourceRow, read_conformer_part, read_source_part, write_conformer_part
 from storage.schema import Molecule
 
@@ -61,7 +61,7 @@ def _find_known_row(store: Location, source: SourceRow) -> ConformedRow | None:
         return None
     if not known.store:
         return _read_conformers(store, known.part)[known.index]
-    old = Path(known.store)
+    old = locate(known.store)
     if not (has_object(old, source_key(known.part)) and has_object(old, conformers_key(known.part))):
         return None
     if digest_molecule(_read_molecules(old, known.part)[known.index]) != digest_molecule(source):

@@ -21,7 +21,7 @@ from flows.status import RunRecord, Status, read_status
 from storage.claims import claim_store
 from storage.generations import count_generations, count_parts
 from storage.header import Header, begin_store
-from storage.objects import Location
+from storage.objects import Location, locate, resolve
 from storage.outcomes import read_row_outcomes
 from storage.parts import read_source_part
 from storage.plan import Plan, is_planned, read_plan
@@ -34,11 +34,11 @@ SHOWN_FAILURES = 1000
 @flow(name="rhoflow-build", persist_result=False)
 def build_dataset(
     recipe: Path,
-    store: Location,
+    store: Location | str,
     workers: int = 1,
     cluster: str | None = None,
     limit: int | None = None,
-    reuse: Path | None = None,
+    reuse: Location | str | None = None,
     begun: float | None = None,
 ) -> Status:
     """Build, resume, or bring up to its source the dataset that `recipe` describes.
@@ -47,13 +47,13 @@ def build_dataset(
     """
     started = begun or time.time()
     values = read_recipe(recipe)
-    store = store.absolute()
+    store = resolve(locate(store))
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
     if finish_unchanged(store, values, limit):
         get_run_logger().info("%s is sealed: nothing to compute", store)
         return read_status(store)
     with claim_store(store):
-        compute_dataset(store, Source(values, limit, reuse), workers, cluster, started)
+        compute_dataset(store, Source(values, limit, locate(reuse) if reuse else None), workers, cluster, started)
     return read_status(store)
 
 
@@ -63,7 +63,7 @@ class Source:
 
     recipe: Recipe
     limit: int | None
-    reuse: Path | None
+    reuse: Location | None
 
 
 def compute_dataset(store: Location, source: Source, workers: int, cluster: str | None, started: float) -> None:

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from flows.compare_stores import Comparison, SampleDifference, compare_stores
 from flows.json_values import to_json
 from flows.progress import Meter
+from storage.objects import Location
 from storage.plan import read_plan
 
 SHOWN = 20
 
 
-def diff_stores(first: Path, second: Path, as_json: bool) -> bool:
+def diff_stores(first: Location, second: Location, as_json: bool) -> bool:
     """Print how they differ; returns whether they are identical."""
     with Meter("compare", sum(read_plan(first).counts.values()), unit="samples") as meter:
         comparison = compare_stores(first, second, meter.advance)

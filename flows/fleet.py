@@ -140,7 +140,7 @@ def count_slots(client: Client) -> int:
 
 def run_everywhere(
     client: Client,
-    function: Callable[[Path, Key], Result],
+    function: Callable[[Location, Key], Result],
     store: Location,
     keys: Iterable[Key],
     on_done: Callable[[Result], None],

@@ -1,7 +1,6 @@
 """From the source to a plan, in this process: for batch jobs, without Prefect and Dask."""
 
 from collections import Counter
-from pathlib import Path
 
 from flows.conform import conform_part, is_conformed
 from flows.plan import plan_dataset
@@ -15,7 +14,7 @@ from storage.plan import Plan, is_planned
 
 
 def plan_source(
-    store: Location, recipe: Recipe, limit: int | None, reuse: Path | None, record: RunRecord
+    store: Location, recipe: Recipe, limit: int | None, reuse: Location | None, record: RunRecord
 ) -> tuple[Plan, Counter[str]]:
     """Plan what the source has now; how many rows were added, edited and so on since it was last read."""
     if count_generations(store) and not is_planned(store):  # first what was read before, as it was read

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from pipeline.elements import NUMBERS
 from storage.errors import RequestError
+from storage.objects import Location
 
 # Columns that every dataset's tables have, and its arrays that are no columns: free for neither labels nor densities.
 TABLE_COLUMNS = (
@@ -304,7 +305,7 @@ def parse_recipe(text: str, name: Path) -> Recipe:
     return check_recipe(content, name)
 
 
-def check_recipe(content: Mapping[str, Any], name: Path) -> Recipe:
+def check_recipe(content: Mapping[str, Any], name: Location) -> Recipe:
     """A recipe from its keys and values. `name` is what errors call it."""
     try:
         return Recipe.model_validate(content)

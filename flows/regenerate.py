@@ -11,7 +11,7 @@ from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.generations import count_generations, count_parts
 from storage.header import Header, begin_store, read_header
-from storage.objects import Location
+from storage.objects import Location, resolve
 from storage.seal import is_sealed, seal
 
 
@@ -20,7 +20,7 @@ def regenerate(store: Location, new: Location, workers: int, begun: float) -> No
 
     A voxelized store is built from its recipe as well: its densities are computed again.
     """
-    if store.resolve() == new.resolve():
+    if resolve(store) == resolve(new):
         raise RequestError(f"{new}: a store cannot be built again into itself: name a new folder")
     header = read_header(store)
     begin_store(new, Header(header.recipe, header.recipe_text))
@@ -33,7 +33,7 @@ def regenerate(store: Location, new: Location, workers: int, begun: float) -> No
             record = RunRecord(new, count_slots(client), begun)
             missing = [part for part in range(count_parts(new)) if not is_conformed(new, part)]
             with Meter("conformers", len(missing), unit="parts") as meter:
-                run_everywhere(client, report_part, new.absolute(), missing, lambda _: meter.advance(1))
+                run_everywhere(client, report_part, resolve(new), missing, lambda _: meter.advance(1))
             plan_dataset(new)
-            compute_missing(new.absolute(), client, record)
+            compute_missing(resolve(new), client, record)
         seal(new)

@@ -134,7 +134,7 @@ def list_receipts(store: Location, damaged: Collection[str]) -> Manifest:
 class Repair:
     """A repair under way: what is made again is made in a twin of the store, which has all that is whole but arrays."""
 
-    def __init__(self, store: Location, twin: Location, manifest: Manifest, damaged: Collection[str]) -> None:
+    def __init__(self, store: Location, twin: Path, manifest: Manifest, damaged: Collection[str]) -> None:
         self.store, self.twin = store, twin
         self.files, self.contents, self.copies = dict(manifest.files), dict(manifest.contents), manifest.copies
         self.damaged = set(damaged)

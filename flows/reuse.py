@@ -3,7 +3,6 @@
 import functools
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from storage.errors import StoreError
 from storage.generations import Origin, Place
 from storage.identity import fingerprint
 from storage.layout import class_key, open_group, planned_key
-from storage.objects import Location
+from storage.objects import Location, locate
 from storage.outcomes import read_sample_outcomes
 from storage.plan import Plan, read_basis, read_plan
 from storage.reader import restore_state
@@ -88,7 +87,7 @@ class KnownSamples:
 @functools.lru_cache(maxsize=4)
 def open_known(origin: Origin) -> KnownSamples | None:
     """None where the store is gone or holds anything else by now: then all is computed."""
-    store = Path(origin.store)
+    store = locate(origin.store)
     if is_sealed(store) and fingerprint(store) == origin.fingerprint:
         return KnownSamples(store)
     print(f"{store} is gone or has changed since: what was to be taken from it is computed", file=sys.stderr)

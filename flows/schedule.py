@@ -12,13 +12,13 @@ from flows.diff import diff_stores
 from flows.regenerate import regenerate
 from storage.errors import RequestError, StoreError
 from storage.identity import fingerprint
-from storage.objects import Location, has_object
+from storage.objects import Location, has_object, locate, name_store, resolve
 
 
 @flow(name="rhoflow-nightly", persist_result=False)
 def run_nightly(
     recipe: Path,
-    store: Location,
+    store: Location | str,
     workers: int = 1,
     cluster: str | None = None,
     config: Path | None = None,
@@ -31,13 +31,13 @@ def run_nightly(
 
 
 @flow(name="rhoflow-train", persist_result=False)
-def train_model(config: Path, runs: Path, store: Location) -> None:
+def train_model(config: Path, runs: Path, store: Location | str) -> None:
     """Train in a folder of `runs` named after the dataset's content: each content once, earlier models stay."""
     from training.checkpoint import LAST, read_state
     from training.config import read_config
     from training.superres import train_superres
 
-    settings = read_config(config)
+    settings, store = read_config(config), locate(store)
     run = runs / fingerprint(store)[:12]
     if has_object(run, LAST) and read_state(run, LAST)["step"] >= settings.steps:
         get_run_logger().info("%s was trained on what %s holds: nothing to train", run, store)
@@ -47,8 +47,9 @@ def train_model(config: Path, runs: Path, store: Location) -> None:
 
 
 @flow(name="rhoflow-regenerate", persist_result=False)
-def rebuild(store: Location, new: Location, workers: int = 1) -> None:
+def rebuild(store: Location | str, new: Location | str, workers: int = 1) -> None:
     """Build a dataset again from itself; fails where the two do not agree."""
+    store, new = locate(store), locate(new)
     regenerate(store, new, workers, time.time())
     if not diff_stores(store, new, as_json=False):
         raise StoreError(f"{new}, built again from {store}, is not identical: `rhoflow diff {store} {new}` says where")
@@ -64,9 +65,9 @@ def serve_nightly(
         raise RequestError(f"--cron {cron!r}: {error}: write minute, hour, day, month, weekday: '0 2 * * *'") from error
     config, runs = training or (None, None)
     parameters = {"recipe": recipe, "store": store, "config": config, "runs": runs}
-    paths = {name: str(path.resolve()) if path else None for name, path in parameters.items()}
+    paths = {name: str(resolve(path)) if path else None for name, path in parameters.items()}
     run_nightly.serve(
-        name=store.stem,
+        name=name_store(store),
         schedules=[schedule],
         parameters={**paths, "workers": workers, "cluster": cluster},
         limit=1,

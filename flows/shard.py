@@ -5,7 +5,6 @@ import importlib.metadata
 import platform
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
@@ -21,7 +20,7 @@ from storage.claims import claim_shard
 from storage.generations import count_generations, read_generation
 from storage.header import read_header
 from storage.layout import HEADER, plan_key
-from storage.objects import Location, checksum_object
+from storage.objects import Location, checksum_object, locate
 from storage.plan import Plan, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
 from storage.sample_tables import PlannedSample
@@ -50,7 +49,7 @@ def _read_work(store: Location, content: str) -> Work:  # noqa: ARG001
     header = read_header(store)
     recipe = read_stored_recipe(store)
     origin = header.origin
-    kept = open_kept_states(Path(origin.store), origin.fingerprint) if origin else None
+    kept = open_kept_states(locate(origin.store), origin.fingerprint) if origin else None
     return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe), kept)
 
 

@@ -29,7 +29,7 @@ from storage.generations import (
 from storage.header import read_header
 from storage.identity import fingerprint
 from storage.manifest import unseal
-from storage.objects import Location, checksum
+from storage.objects import Location, checksum, resolve
 from storage.parts import (
     ROWS_PER_PART,
     KnownRow,
@@ -62,7 +62,9 @@ class Match:
     lies: KnownRow | None  # where the same row is
 
 
-def read_source(store: Location, recipe: Recipe, limit: int | None = None, reuse: Path | None = None) -> Counter[str]:
+def read_source(
+    store: Location, recipe: Recipe, limit: int | None = None, reuse: Location | None = None
+) -> Counter[str]:
     """Copy the source into the store, or what has changed of it since: how many rows were added, edited and so on.
 
     What was copied before stays as it is; what is new becomes a generation. Rows whose molecule the store or `reuse`,
@@ -72,7 +74,7 @@ def read_source(store: Location, recipe: Recipe, limit: int | None = None, reuse
     path, sha256 = recipe.source.path, checksum_source(recipe.source.path)
     number = count_generations(store)
     last = read_generation(store, number) if number else None
-    origin = Origin(str(reuse.resolve()), fingerprint(reuse)) if reuse else None
+    origin = Origin(str(resolve(reuse)), fingerprint(reuse)) if reuse else None
     if last and (last.sha256, last.limit) == (sha256, limit):
         change_generation(store, last, path=str(path), reuse=origin or last.reuse)
         return Counter()
@@ -91,14 +93,14 @@ def read_source(store: Location, recipe: Recipe, limit: int | None = None, reuse
     return changes
 
 
-def check_reuse(reuse: Path | None, store: Location) -> None:
+def check_reuse(reuse: Location | None, store: Location) -> None:
     """Raises RequestError where samples are to be taken from what is no other sealed store."""
     if reuse is None:
         return
     read_header(reuse)
     if not is_sealed(reuse):
         raise RequestError(f"--reuse {reuse} is not sealed: finish its build first")
-    if reuse.resolve() == store.resolve():
+    if resolve(reuse) == resolve(store):
         raise RequestError(f"--reuse {reuse}: a store keeps its own samples anyway: name another one")
 
 
@@ -198,12 +200,12 @@ def read_source_rows(store: Location, generation: Generation) -> Iterator[Source
         yield from read_part(run.part)[run.first : run.first + run.length]
 
 
-def list_reusable(store: Path, recipe: Recipe) -> dict[str, KnownRow]:
+def list_reusable(store: Location, recipe: Recipe) -> dict[str, KnownRow]:
     """By the digest of a molecule, the rows of another store whose conformers are made as the recipe asks."""
     if read_header(store).recipe["conformers"] != recipe.conformers.model_dump(mode="json"):
         return {}
     rows = (row for _, row in read_stored_rows(store, read_latest(store)))
-    return {row.molecule: replace(row.lies, store=str(store.resolve())) for row in rows}
+    return {row.molecule: replace(row.lies, store=str(resolve(store))) for row in rows}
 
 
 def copy_source(store: Location, new: Location) -> None:

@@ -15,7 +15,7 @@ from storage.errors import RequestError
 from storage.generations import Origin, count_generations, read_latest, read_rows
 from storage.header import Header, begin_store, read_header
 from storage.identity import fingerprint
-from storage.objects import Location
+from storage.objects import Location, resolve
 from storage.plan import read_plan
 from storage.seal import is_sealed, seal
 
@@ -25,7 +25,7 @@ def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Map
 
     Raises RequestError where `store` is not sealed or keeps no wavefunctions, or where a key is wrong.
     """
-    if store.resolve() == new.resolve():
+    if resolve(store) == resolve(new):
         raise RequestError(f"{new}: a store cannot be voxelized into itself: name a new folder")
     begun = read_header(store)
     plan = read_plan(store)
@@ -52,7 +52,7 @@ def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Map
         )
         text += f"\n# Voxelized again since, with [{table}] {words}\n" if words else ""
     check_fit(store, check_recipe(recipe, store))
-    begin_store(new, Header(recipe, text, Origin(str(store.resolve()), fingerprint(store))))
+    begin_store(new, Header(recipe, text, Origin(str(resolve(store)), fingerprint(store))))
     if not count_generations(new):
         copy_conformers(store, new)
         copy_source(store, new)
@@ -79,6 +79,6 @@ def finish_voxelization(new: Location, workers: int, cluster: str | None, begun:
         with claim_store(new):
             plan_dataset(new)
             with open_cluster(workers, cluster) as client:
-                compute_missing(new.absolute(), client, RunRecord(new, count_slots(client), begun))
+                compute_missing(resolve(new), client, RunRecord(new, count_slots(client), begun))
             seal(new)
     return read_status(new)

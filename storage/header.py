@@ -8,7 +8,7 @@ from storage.errors import RequestError, StoreError
 from storage.generations import Origin, count_generations
 from storage.layout import HEADER, SCHEMA_VERSION
 from storage.manifest import vouch_again
-from storage.objects import PARTIAL, Json, Location, has_object, list_keys, read_record, write_record
+from storage.objects import Json, Location, has_object, is_occupied, read_record, write_record
 
 FREE_KEYS = ("limits", "source.path")  # may differ between runs: what is computed from then on obeys the new ones
 
@@ -48,7 +48,7 @@ def begin_store(store: Location, header: Header) -> None:
             )
         if begun_with == header.recipe and begun.origin == origin:
             return
-    elif store.exists() and (not store.is_dir() or any(_foreign_keys(store))):
+    elif is_occupied(store):
         raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
     record: dict[str, Json] = {
         "schema_version": SCHEMA_VERSION,
@@ -58,11 +58,6 @@ def begin_store(store: Location, header: Header) -> None:
     }
     write_record(store, HEADER, record)
     vouch_again(store, HEADER)
-
-
-def _foreign_keys(store: Location) -> Iterator[str]:
-    """What is there besides the leftover of a header that was being written when its writer was killed."""
-    return (key for key in list_keys(store) if not key.endswith(PARTIAL))
 
 
 def read_header(store: Location) -> Header:

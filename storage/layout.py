@@ -4,11 +4,13 @@ import itertools
 import math
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from storage.objects import Location
@@ -76,7 +78,16 @@ AccessMode: TypeAlias = Literal["r", "r+", "a", "w"]
 
 def open_group(store: Location, mode: AccessMode, key: str = "") -> zarr.Group:
     """A root of its own: groups of records, below work/, are no part of the dataset's hierarchy."""
-    return zarr.open_group(store / key, mode=mode, use_consolidated=False)
+    return zarr.open_group(give_to_zarr(store, mode == "r", key), mode=mode, use_consolidated=False)
+
+
+def give_to_zarr(store: Location, read_only: bool = False, key: str = "") -> Path | Store:
+    """A store, or what lies below `key` in it, as zarr-python takes it."""
+    if isinstance(store, Path):
+        return store / key
+    from storage.zarr_buckets import BucketStore
+
+    return BucketStore(store, key, read_only=read_only)
 
 
 def create_sharded(
@@ -164,4 +175,4 @@ def consolidate(store: Location) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         warnings.filterwarnings("ignore", message="Object at work is not recognized")  # records, not arrays
-        zarr.consolidate_metadata(store)
+        zarr.consolidate_metadata(give_to_zarr(store))

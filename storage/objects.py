@@ -1,4 +1,4 @@
-"""Whole objects, by key: written in one move and flushed to disk, or not at all."""
+"""Whole objects, by key, on disk or in a bucket: written in one move and flushed, or not at all."""
 
 import gzip
 import hashlib
@@ -10,16 +10,50 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from storage.errors import StoreError
+from storage import buckets
+from storage.buckets import Bucket
+from storage.errors import RequestError, StoreError
 
 PARTIAL = ".partial"  # what a killed writer leaves behind
-Location: TypeAlias = Path  # where a store lies
+Location: TypeAlias = Path | Bucket  # where a store lies
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
+def locate(text: str | Location) -> Location:
+    """Where "s3://bucket/name.zarr", or a path, points to. Raises RequestError."""
+    if not isinstance(text, str):
+        return text
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    name, _, prefix = rest.partition("/")
+    if scheme != "s3" or not name or not prefix.strip("/"):
+        raise RequestError(f"{text}: a store lies at s3://BUCKET/NAME.zarr, or in a folder: write one of the two")
+    return Bucket(name, prefix.strip("/"))
+
+
+def resolve(store: Location) -> Location:
+    """The same place, wherever a process works."""
+    return store if isinstance(store, Bucket) else store.resolve()
+
+
+def name_store(store: Location) -> str:
+    """("…/molecules.zarr") → "molecules"."""
+    return str(resolve(store)).rsplit("/", 1)[-1].removesuffix(".zarr")
+
+
+def is_occupied(store: Location) -> bool:
+    """Whether something is there, leftovers of killed writers left out."""
+    is_file = isinstance(store, Path) and store.exists() and not store.is_dir()
+    return is_file or any(not key.endswith(PARTIAL) for key in list_keys(store))
+
+
 def write_object(store: Location, key: str, content: bytes) -> None:
     """Put `content` at `key`; a reader sees the old object or the new one, also after a power cut."""
+    if isinstance(store, Bucket):
+        buckets.put(store, key, content)
+        return
     path = store / key
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
@@ -37,20 +71,33 @@ def write_object(store: Location, key: str, content: bytes) -> None:
 
 def read_object(store: Location, key: str) -> bytes:
     """Raises FileNotFoundError."""
+    if isinstance(store, Bucket):
+        return buckets.get(store, key).content
     return (store / key).read_bytes()
 
 
 def has_object(store: Location, key: str) -> bool:
-    return (store / key).is_file()
+    if isinstance(store, Path):
+        return (store / key).is_file()
+    try:
+        buckets.get_size(store, key)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def delete_object(store: Location, key: str) -> None:
     """What is not there is no error."""
-    (store / key).unlink(missing_ok=True)
+    if isinstance(store, Bucket):
+        buckets.delete(store, key)
+    else:
+        (store / key).unlink(missing_ok=True)
 
 
 def list_keys(store: Location, folder: str = "") -> list[str]:
     """Of every object, in order; leftovers of killed writers and locks among them."""
+    if isinstance(store, Bucket):
+        return sorted(buckets.list_all(store, folder))
     return sorted(path.relative_to(store).as_posix() for path in (store / folder).rglob("*") if path.is_file())
 
 
@@ -60,18 +107,26 @@ def copy_object(store: Location, new: Location, key: str) -> None:
 
 def measure_object(store: Location, key: str) -> int:
     """Bytes."""
+    if isinstance(store, Bucket):
+        return buckets.get_size(store, key)
     return (store / key).stat().st_size
 
 
 def checksum_object(store: Location, key: str) -> str:
     """sha256 in hexadecimal; "" where there is no such object."""
-    return checksum(store / key) if has_object(store, key) else ""
+    if isinstance(store, Path):
+        return checksum(store / key) if has_object(store, key) else ""
+    try:
+        return hashlib.sha256(read_object(store, key)).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def flush_object(store: Location, key: str) -> None:
     """Force an object that was written without `write_object` to disk, with its entry in its folder."""
-    flush(store / key)
-    flush((store / key).parent)
+    if isinstance(store, Path):
+        flush(store / key)
+        flush((store / key).parent)
 
 
 def flush(path: Path) -> None:
@@ -97,15 +152,16 @@ def write_record(store: Location, key: str, record: Json) -> None:
 
 def read_record(store: Location, key: str) -> dict[str, object]:
     """The JSON record at `key`. Raises StoreError where it is missing or is no JSON object."""
-    path = store / key
+    path = f"{store}/{key}"
     try:
         content = read_object(store, key)
-        record = json.loads(gzip.decompress(content) if key.endswith(".gz") else content)
     except FileNotFoundError:
         raise StoreError(
             f"{path} is missing: this is no rhoflow store, or a stage before this one has not run"
         ) from None
-    except (ValueError, EOFError, OSError, zlib.error) as error:
+    try:
+        record = json.loads(gzip.decompress(content) if key.endswith(".gz") else content)
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise StoreError(f"{path} is damaged ({error}): delete it and run the same build again") from error
     if not isinstance(record, dict):
         raise StoreError(f"{path} is damaged (no JSON object): delete it and run the same build again")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ import zarr
 from numpy.typing import NDArray
 
 from storage.errors import RequestError, StoreError
-from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text, version_key
+from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text, give_to_zarr, version_key
 from storage.levels import coarsen
-from storage.objects import Location, has_object, read_record
+from storage.objects import Location, has_object, locate, read_record
 from storage.outcomes import Version, read_version
 from storage.plan import read_basis, read_plan
 from storage.sample_tables import PlannedSample, read_samples
@@ -25,17 +24,19 @@ EMPTY_TABLE = ["row", "conformer", "cells", "sample", "split"]  # of a dataset i
 NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing", "grid_shape")
 
 
-def open_dataset(path: str | Path, version: int | None = None) -> "Dataset":
-    """The sealed dataset at `path`, as it is or as its numbered `version` was, also while the next one is built.
+def open_dataset(path: str | Location, version: int | None = None) -> "Dataset":
+    """The sealed dataset at `path`, which may be a URL: s3://bucket/name.zarr.
+
+    As it is, or as its numbered `version` was, also while the next one is built.
 
     Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
-    store = Path(path)
+    store = locate(path)
     if not has_object(store, "zarr.json"):
         raise RequestError(
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
-    root = zarr.open_group(store, mode="r")
+    root = zarr.open_group(give_to_zarr(store, read_only=True), mode="r")
     if not has_object(store, SEAL) and (version is None or not has_object(store, version_key(version))):
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
@@ -170,7 +171,7 @@ class Dataset:
         nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=self.attributes)}
         for cells in self.size_classes:
             key = class_key(cells)
-            stored = xr.open_zarr(self.store, group=key, chunks=None, consolidated=True)
+            stored = xr.open_zarr(give_to_zarr(self.store, read_only=True), group=key, chunks=None, consolidated=True)
             texts = [name for name in stored.variables if stored[name].attrs.get("encoding") == "utf-8"]
             decoded: dict[str, Any] = {name: ("sample", decode_text(stored[name].values)) for name in texts}
             if self._version:

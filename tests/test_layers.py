@@ -20,6 +20,7 @@ MAY_IMPORT = {
 HOMES = {
     "zarr": ("storage",),
     "xarray": ("storage",),
+    "obstore": ("storage",),
     "torch": ("training",),
     "prefect": ("flows/dataset.py", "flows/schedule.py"),
     "distributed": ("flows",),
@@ -37,7 +38,7 @@ HOMES = {
 }
 
 # What a command may load before it is told what to do: each environment installs only a part.
-LAZY = ("prefect", "dask", "distributed", "torch", "rdkit", "pyscf", "tblite", "xtb", "plotly", "skimage")
+LAZY = ("prefect", "dask", "distributed", "torch", "rdkit", "pyscf", "tblite", "xtb", "plotly", "skimage", "obstore")
 
 
 def source_files(room: str) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 from storage.errors import RequestError
-from storage.objects import Json
+from storage.objects import Json, Location, locate
 
 Value = str | int | float | bool
 
@@ -17,7 +17,7 @@ Value = str | int | float | bool
 class SuperresConfig:
     """Everything a run can be told. What the data are (spacing, scale) comes from the store, never from here."""
 
-    store: Path | None = None  # a path in the file is relative to the file
+    store: Location | None = None  # a path in the file is relative to the file
     input: str = "guess"  # the density the network starts from
     target: str = "target"  # the density it learns
     factor: int = 2  # fine cells along an edge of the coarse cells that the network works on
@@ -41,15 +41,15 @@ def read_config(path: Path) -> SuperresConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: is no TOML: {error}") from error
     config = parse_config(content, str(path))
-    if config.store is None:
-        return config
-    return replace(config, store=path.parent / config.store)
+    if isinstance(config.store, Path):
+        return replace(config, store=path.parent / config.store)
+    return config
 
 
 def parse_config(content: Mapping[str, object], name: str) -> SuperresConfig:
     """A config from its keys. `name` is what errors call it."""
     kinds = {field.name: type(field.default) for field in fields(SuperresConfig) if field.default is not MISSING}
-    values: dict[str, Value | Path] = {}
+    values: dict[str, Value | Location] = {}
     for key, value in content.items():
         if key not in kinds:
             near = difflib.get_close_matches(key, kinds, n=1)
@@ -67,10 +67,10 @@ def config_values(config: SuperresConfig) -> dict[str, Json]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _read_store(value: object, name: str) -> Path:
+def _read_store(value: object, name: str) -> Location:
     if not isinstance(value, str):
         raise RequestError(f"{name}: store = {value!r}: must be a path in quotes")
-    return Path(value)
+    return locate(value)
 
 
 def _read_value(key: str, value: object, kind: type, name: str) -> Value:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import StoreError
-from storage.objects import write_record
+from storage.objects import Location, write_record
 from storage.reader import Dataset, StoredSample, open_dataset
 from training.checkpoint import EVALUATION, Model, Origin, load_model
 from training.metrics import nmae
@@ -68,7 +68,7 @@ def compare_errors(factor: float) -> str:
     return f"{factor:.1f} times smaller" if factor >= 1 else f"{1 / factor:.1f} times LARGER"
 
 
-def evaluate_superres(run: Path, store: Path) -> Evaluation:
+def evaluate_superres(run: Path, store: Location) -> Evaluation:
     """Score the run's best model on the store's test split; the run's evaluation.json then says so.
 
     Raises StoreError where the store has no test split, other cells, or test molecules that were trained on.
@@ -101,7 +101,7 @@ def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: st
         )
 
 
-def _score(model: Model, pair: Pair, store: Path) -> Score:
+def _score(model: Model, pair: Pair, store: Location) -> Score:
     check_spacing(model.origin, pair.grid.spacing, f"{store}: {pair.id}")
     volume = pair.grid.cell_volume
     unscaled = predict_unscaled(model.network, pair.guess)

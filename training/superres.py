@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import RequestError, RhoflowError, StoreError
-from storage.objects import Json, has_object, read_record, write_record
+from storage.objects import Json, Location, has_object, read_record, write_record
 from storage.reader import Dataset, open_dataset
 from training.checkpoint import (
     CONFIG,
@@ -54,7 +54,7 @@ class State:
     history: list[dict[str, Json]] = field(default_factory=list)
 
 
-def train_superres(config: SuperresConfig, store: Path, run: Path, *, resume: bool = False) -> None:
+def train_superres(config: SuperresConfig, store: Location, run: Path, *, resume: bool = False) -> None:
     """Train, or with `resume` go on; `run` then holds config, last state, best model and history.
 
     Raises RequestError where `run` holds another training, StoreError where the store lacks what is needed.

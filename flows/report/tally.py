@@ -9,7 +9,7 @@ from flows.status import Status, read_status
 from storage.generations import Place, count_parts
 from storage.header import read_header
 from storage.layout import conformers_key, receipt_key
-from storage.objects import Location
+from storage.objects import Location, name_store
 from storage.outcomes import RowOutcome, Version, read_version
 from storage.parts import read_circumstances
 from storage.plan import Shard, read_plan, read_shard_samples
@@ -69,7 +69,7 @@ def read_tally(store: Location) -> Tally:
     computing = [read_circumstances(store, receipt_key(shard.number)) for shard in shards]
     samples = [sample for shard in shards for sample in _read_samples(store, shard, version)]
     return Tally(
-        name=store.absolute().name.removesuffix(".zarr"),
+        name=name_store(store),
         recipe=Recipe.model_validate(header.recipe),
         recipe_text=header.recipe_text,
         status=read_status(store),
