@@ -49,7 +49,7 @@ AccessMode: TypeAlias = Literal["r", "r+", "a", "w"]
 
 
 def open_group(store: Location, mode: AccessMode, key: str = "") -> zarr.Group:
-    return zarr.open_group(give_to_zarr(store, mode == "r"), path=key, mode=mode, use_consolidated=False)
+    return zarr.open_group(give_to_zarr(store, mode == "r"), path=key, mode=mode, zarr_format=3, use_consolidated=False)
 
 
 def give_to_zarr(store: Location, read_only: bool = False) -> Path | Store:
@@ -135,4 +135,4 @@ def consolidate(store: Location) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         warnings.filterwarnings("ignore", message="Object at work is not recognized")  # records, not arrays
-        zarr.consolidate_metadata(give_to_zarr(store))
+        zarr.consolidate_metadata(give_to_zarr(store), zarr_format=3)

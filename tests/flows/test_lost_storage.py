@@ -1,11 +1,12 @@
-"""What holds for a store on disk holds in object storage: killed, cut off, damaged, it ends the same."""
+"""Storage that is full, closed, cut off or damaged costs time, and nothing else; in buckets as on disks."""
 
 import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,25 @@ from tests.flows.small_build import command, environment, rhoflow, write_recipe
 from tests.object_storage import BUCKET, SECRET, Line, serve_buckets
 
 TERM = 1.0
+
+# In a mount namespace of its own, where root may mount: a small disk is filled, closed and enlarged in turn.
+SCRIPT = """
+set -u
+mount -t tmpfs -o size=64m disk "$DISK" || exit 77
+rhoflow() { "$PYTHON" -m flows.cli "$@" >> "$LOG" 2>&1; echo $? >> "$LOG"; }
+rhoflow plan "$RECIPE" "$DISK/store.zarr"
+mount -o remount,ro "$DISK"
+rhoflow run "$DISK/store.zarr"
+rhoflow plan "$RECIPE" "$DISK/other.zarr"
+rhoflow status "$DISK/store.zarr"
+mount -o remount,rw,size=$(( $(df --output=used "$DISK" | tail -1) + 60 ))k "$DISK"
+rhoflow run "$DISK/store.zarr"
+mount -o remount,size=64m "$DISK"
+find "$DISK/store.zarr/work/receipts" -name '*.json' -exec cp {} "$KEPT" \\;
+rhoflow run "$DISK/store.zarr"
+rhoflow seal "$DISK/store.zarr"
+cp -r "$DISK/store.zarr" "$COPY"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +95,7 @@ def built(server: str, home: Path, recipe: Path) -> Bucket:  # noqa: ARG001
     return store
 
 
-def wait_for(condition, running: "subprocess.Popen[bytes]") -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition: Callable[[], bool | Sized], running: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert running.poll() is None
@@ -131,3 +151,27 @@ def test_a_lost_connection_ends_the_command_and_the_next_one_goes_on(
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     assert identify(store) == expected
     assert {key: read_object(store, key) for key in kept} == kept  # nothing is computed twice
+
+
+def test_full_and_read_only_disks_end_commands_clearly_and_nothing_is_lost(
+    home: Path, recipe: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    log, kept, copy = tmp_path / "log", tmp_path / "kept", tmp_path / "copy.zarr"
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    kept.mkdir()
+    places = {"DISK": disk, "LOG": log, "RECIPE": recipe, "KEPT": kept, "COPY": copy}
+    variables = {"PYTHON": sys.executable, **{name: str(path) for name, path in places.items()}}
+    enter = ["unshare", "--map-root-user", "--mount", "sh", "-c", SCRIPT]
+    ended = subprocess.run(enter, env=environment(home) | variables, capture_output=True, text=True, check=False)
+    if not log.exists():
+        pytest.skip(f"no disk may be mounted here: {ended.stderr}")
+    said = log.read_text()
+    assert [line for line in said.splitlines() if line.isdigit()] == ["0", "1", "1", "0", "1", "0", "0"], said
+    assert "Traceback" not in said
+    assert f"{disk}/store.zarr/work/claim.json: Read-only file system: make it writable" in said
+    assert f"rhoflow: {disk}/other.zarr: Read-only file system" in said
+    assert f"rhoflow: {disk}/store.zarr: No space left on device: make room there. What is made is kept" in said
+    assert identify(copy) == expected
+    for receipt in kept.iterdir():  # what was made before the disk was full is not made again
+        assert receipt.read_bytes() == (copy / "work/receipts" / receipt.name).read_bytes()
