@@ -27,7 +27,6 @@ BUCKET_REMEDIES = {
     "PermissionDeniedError": "access is denied: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they allow",
     "UnauthenticatedError": "the credentials are not accepted: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "the credentials have expired: renew AWS_SESSION_TOKEN",
-    "error sending request": "no answer: check the network and AWS_ENDPOINT_URL",
 }
 REQUEST = re.compile(r"performing (\w+) (\S+?)(?:\?\S*)? in ")
 ANSWER = (re.compile(r"<Code>(\w+)</Code>"), re.compile(r"status code: (\d+)"))
@@ -65,5 +64,6 @@ def _explain_refusal(error: Exception) -> str:
     what = " ".join(request.groups()) if request else "object storage"
     words = f" ({answer[1]})" if answer else ""
     signs = f"{type(error).__name__} {said}"
-    remedy = next((remedy for sign, remedy in BUCKET_REMEDIES.items() if sign in signs), "see what it says")
+    other = "refused, for a reason of its own" if answer else "no answer: check the network and AWS_ENDPOINT_URL"
+    remedy = next((remedy for sign, remedy in BUCKET_REMEDIES.items() if sign in signs), other)
     return f"{what}{words}: {remedy}. {AGAIN}"

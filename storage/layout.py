@@ -78,7 +78,8 @@ AccessMode: TypeAlias = Literal["r", "r+", "a", "w"]
 
 def open_group(store: Location, mode: AccessMode, key: str = "") -> zarr.Group:
     """A root of its own: groups of records, below work/, are no part of the dataset's hierarchy."""
-    return zarr.open_group(give_to_zarr(store, mode == "r", key), mode=mode, use_consolidated=False)
+    below = give_to_zarr(store, mode == "r", key)
+    return zarr.open_group(below, mode=mode, zarr_format=3, use_consolidated=False)
 
 
 def give_to_zarr(store: Location, read_only: bool = False, key: str = "") -> Path | Store:
@@ -175,4 +176,4 @@ def consolidate(store: Location) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         warnings.filterwarnings("ignore", message="Object at work is not recognized")  # records, not arrays
-        zarr.consolidate_metadata(give_to_zarr(store))
+        zarr.consolidate_metadata(give_to_zarr(store), zarr_format=3)

@@ -36,7 +36,7 @@ def open_dataset(path: str | Location, version: int | None = None) -> "Dataset":
         raise RequestError(
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
-    root = zarr.open_group(give_to_zarr(store, read_only=True), mode="r")
+    root = zarr.open_group(give_to_zarr(store, read_only=True), mode="r", zarr_format=3)
     if not has_object(store, SEAL) and (version is None or not has_object(store, version_key(version))):
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
@@ -171,7 +171,9 @@ class Dataset:
         nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=self.attributes)}
         for cells in self.size_classes:
             key = class_key(cells)
-            stored = xr.open_zarr(give_to_zarr(self.store, read_only=True), group=key, chunks=None, consolidated=True)
+            stored = xr.open_zarr(
+                give_to_zarr(self.store, read_only=True), group=key, chunks=None, consolidated=True, zarr_format=3
+            )
             texts = [name for name in stored.variables if stored[name].attrs.get("encoding") == "utf-8"]
             decoded: dict[str, Any] = {name: ("sample", decode_text(stored[name].values)) for name in texts}
             if self._version:
