@@ -18,23 +18,25 @@ def write_shard(store: Location, plan: Plan, shard: Shard, samples: Sequence[Sam
     Returns the sha256 of every object written, by key.
     """
     group: Any = open_group(store, "r+", class_key(shard.cells))
-    written = {}
+    written = []
     for channel in plan.channels:
         rows = [None if sample is None else sample.channels[channel.name] for sample in samples]
-        written.update(_write_rows(store, group, shard, channel.name, rows))
+        written += _write_rows(store, group, shard, channel.name, rows)
     for density in plan.densities if plan.keeps_wavefunctions else ():
         states = [None if sample is None else sample.states[density] for sample in samples]
         orbitals = [None if state is None else state.orbitals for state in states]
         occupations = [None if state is None else state.occupations for state in states]
-        written.update(_write_rows(store, group, shard, f"orbitals_{density}", orbitals))
-        written.update(_write_rows(store, group, shard, f"occupations_{density}", occupations))
-    return written
+        written += _write_rows(store, group, shard, f"orbitals_{density}", orbitals)
+        written += _write_rows(store, group, shard, f"occupations_{density}", occupations)
+    for key in written:
+        flush_object(store, key)  # all at the end: the file system then writes its journal once
+    return {key: checksum_object(store, key) for key in written}
 
 
 def _write_rows(
     store: Location, group: Any, shard: Shard, name: str, rows: Sequence[npt.NDArray[Any] | None]
-) -> dict[str, str]:
-    """Fill one stored object; arrays smaller than the chunk are zero-padded."""
+) -> list[str]:
+    """Fill one stored object; arrays smaller than the chunk are zero-padded. Returns its key, if there is one."""
     array = group[name]
     block = np.full((shard.last - shard.first, *array.shape[1:]), np.nan, dtype=array.dtype)
     for place, values in zip(block, rows, strict=True):
@@ -44,7 +46,6 @@ def _write_rows(
     key = shard_object(shard.cells, name, array.ndim, shard.index)
     delete_object(store, key)  # a killed attempt may have left one, torn: zarr would read and merge it
     if all(values is None for values in rows):
-        return {}
+        return []
     array[shard.first : shard.last] = block
-    flush_object(store, key)
-    return {key: checksum_object(store, key)}
+    return [key]
