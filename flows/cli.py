@@ -62,12 +62,12 @@ def build(
     build_engines(values)
     check_cluster(cluster)
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
-    if is_sealed(store) and not read_status(store).missing:
+    status = read_status(store) if is_sealed(store) else None
+    if status and not status.missing:
         from flows.conform import read_source
 
         read_source(store, values, limit)  # refuses where the source has changed since
         print("nothing to compute")
-        status = read_status(store)
     else:
         with claim_store(store, shared=True):  # where another builds, no server is started; the flow claims it alone
             configure_prefect()
@@ -143,8 +143,10 @@ def plan(recipe: RecipePath, store: StorePath, limit: Limit = None) -> None:
         record = RunRecord(store, 1, BEGUN)
         with Meter("conformers", parts, unit="parts") as meter:
             for part in range(parts):
-                record.count(1 if conform_part(store, part) else 0)
+                if conform_part(store, part):
+                    record.count(1)
                 meter.advance(1)
+        record.count(0)
         planned = plan_dataset(store)
     print(f"{store}: {sum(planned.samples.values())} samples in {len(planned.shards())} shards")
 
@@ -175,6 +177,7 @@ def run(
             compute_shard(store, number)
             record.count(1)
             meter.advance(1)
+        record.count(0)
 
 
 @app.command()
