@@ -192,6 +192,7 @@ def run(
             compute_shard(store, number)
             record.count(1)
             meter.advance(1)
+        record.count(0)
 
 
 @app.command()

@@ -50,3 +50,4 @@ def compute_missing(
                 publish(meter.done / meter.total)
 
         run_everywhere(client, report_shard, store, missing, count)
+    record.count(0)

@@ -173,5 +173,6 @@ def run_everywhere(
             raise FleetError("the Dask scheduler was lost: run the same command again to resume") from error
         on_done(result)
         future.release()
-        while len(names) < IN_FLIGHT_PER_SLOT * max(1, count_slots(client)) and submit_next():
+        wanted = IN_FLIGHT_PER_SLOT * max(1, count_slots(client))
+        while len(names) < wanted and submit_next():
             pass

@@ -32,3 +32,4 @@ def conform_missing(store: Location, record: RunRecord) -> None:
             conform_part(store, part)
             record.count(1)
             meter.advance(1)
+    record.count(0)

@@ -17,6 +17,8 @@ from storage.plan import is_planned, read_plan
 from storage.receipts import has_receipt
 from storage.seal import is_sealed
 
+SECONDS_BETWEEN_RECORDS = 1
+
 
 @dataclass(frozen=True)
 class Status:
@@ -71,19 +73,21 @@ def status_json(status: Status) -> str:
 
 
 class RunRecord:
-    """What one run has spent so far; written as it goes, so that a killed run counts too."""
+    """What one run has spent so far; written about once a second as it goes, so that a killed run counts too."""
 
     def __init__(self, store: Location, workers: int, started: float) -> None:
         """`started` is the time.time() at which the command began."""
         self._store, self._workers, self._started = store, workers, started
         self._computed = 0
+        self._written = 0.0
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(started)) + f"{started % 1:.3f}"[1:]
         self._key = run_key(stamp)
 
     def count(self, computed: int) -> None:
-        """`computed` more parts or shards were computed, not merely found done."""
+        """`computed` more parts or shards were computed, not merely found done; 0 where there are no more."""
         self._computed += computed
-        if self._computed:
+        if self._computed and (not computed or time.monotonic() - self._written > SECONDS_BETWEEN_RECORDS):
+            self._written = time.monotonic()
             write_record(
                 self._store,
                 self._key,

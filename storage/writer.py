@@ -19,23 +19,25 @@ def write_shard(store: Location, plan: Plan, shard: Shard, samples: Sequence[Sam
     Returns the sha256 of every object written, by key.
     """
     group: Any = open_group(store, "r+", class_key(shard.cells))
-    written = {}
+    written = []
     for channel in plan.channels:
         rows = [None if sample is None else sample.channels[channel.name] for sample in samples]
-        written.update(_write_rows(store, group, shard, channel.name, rows))
+        written += _write_rows(store, group, shard, channel.name, rows)
     for density in plan.densities if plan.keeps_wavefunctions else ():
         states = [None if sample is None else sample.states[density] for sample in samples]
         orbitals = [None if state is None else state.orbitals for state in states]
         occupations = [None if state is None else state.occupations for state in states]
-        written.update(_write_rows(store, group, shard, f"orbitals_{density}", orbitals))
-        written.update(_write_rows(store, group, shard, f"occupations_{density}", occupations))
-    return written
+        written += _write_rows(store, group, shard, f"orbitals_{density}", orbitals)
+        written += _write_rows(store, group, shard, f"occupations_{density}", occupations)
+    for key in written:
+        flush_object(store, key)  # all at the end: the file system then writes its journal once
+    return {key: checksum_object(store, key) for key in written}
 
 
 def _write_rows(
     store: Location, group: Any, shard: Shard, name: str, rows: Sequence[npt.NDArray[Any] | None]
-) -> dict[str, str]:
-    """Fill one stored object, or as many as the largest values need; smaller ones are zero-padded."""
+) -> list[str]:
+    """Fill one stored object, or as many as the largest values need; smaller ones are zero-padded. Returns the keys."""
     array = group[name]
     largest = np.max([values.shape for values in rows if values is not None] or [(1,) * (array.ndim - 1)], axis=0)
     chunks = (math.ceil(n / chunk) * chunk for n, chunk in zip(largest, array.chunks[1:], strict=True))
@@ -49,9 +51,6 @@ def _write_rows(
     for key in keys:
         delete_object(store, key)  # a killed attempt may have left one, torn: zarr would read and merge it
     if all(values is None for values in rows):
-        return {}
+        return []
     array[(slice(shard.first, shard.last), *map(slice, box))] = block
-    written = {key: checksum_object(store, key) for key in keys if has_object(store, key)}
-    for key in written:
-        flush_object(store, key)
-    return written
+    return [key for key in keys if has_object(store, key)]
