@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from storage.layout import PLAN, SEAL, SOURCE_END
+from storage.layout import SEAL, generation_key, plan_key
 from storage.parts import read_circumstances
 from storage.plan import read_plan
 from storage.receipts import read_receipt
@@ -92,16 +92,16 @@ class Stages:
 
 def find_stages(store: Path) -> Stages:
     """From the files that each writes last."""
-    written = {key: (store / key).stat().st_mtime for key in (SOURCE_END, PLAN, SEAL)}
+    written = {key: (store / key).stat().st_mtime for key in (generation_key(1), plan_key(1), SEAL)}
     conformed, computed = last_written(store / "work/conformers"), last_written(store / "work/receipts")
-    return Stages(written[SOURCE_END], conformed, written[PLAN], computed, written[SEAL])
+    return Stages(written[generation_key(1)], conformed, written[plan_key(1)], computed, written[SEAL])
 
 
 def count_computing(store: Path) -> tuple[float, float]:
     """Seconds in children, awake or asleep, and seconds of shards from their start to their receipt."""
     plan = read_plan(store)
     receipts = [read_receipt(store, shard.number).circumstances for shard in plan.shards()]
-    computing = sum(receipt["computing_seconds"] for receipt in receipts) + ASLEEP * sum(plan.samples.values())
+    computing = sum(receipt["computing_seconds"] for receipt in receipts) + ASLEEP * sum(plan.counts.values())
     return computing, sum(receipt["wall_seconds"] for receipt in receipts)
 
 
@@ -129,7 +129,7 @@ def count_cpu() -> float:
 
 def print_build(store: Path, began: float, wall: float, cpu: float, looks: list[Look]) -> None:
     plan, stages = read_plan(store), find_stages(store)
-    shards, samples = len(plan.shards()), sum(plan.samples.values())
+    shards, samples = len(plan.shards()), sum(plan.counts.values())
     conforming, (computing, in_shards) = count_conforming(store), count_computing(store)
     awake = computing - ASLEEP * samples
     spent = WORKERS * (stages.compute - stages.plan)

@@ -99,7 +99,14 @@ def test_two_hundred_damages_are_found_and_every_byte_is_restored(store: Path) -
 @pytest.mark.parametrize(
     "lost",
     [
-        ["work/header.json", "work/source/end.json", "work/plan.json", "zarr.json", SEAL, LISTS[0]],
+        [
+            "work/header.json",
+            "work/generations/000001.json.gz",
+            "work/plans/000001.json.gz",
+            "zarr.json",
+            SEAL,
+            LISTS[0],
+        ],
         ["work/source/part-000000.json.gz", "work/conformers/part-000000.json.gz", "cells_16/zarr.json"],
         ["work/receipts/shard-000000.json", "cells_16/guess/c.0.0.0.0", "cells_16/guess/zarr.json", "rows/zarr.json"],
         [*LISTS, "cells_16/guess/c.1.0.0.0"],
