@@ -17,4 +17,4 @@ def test_kills_of_flow_scheduler_nanny_worker_and_child_change_nothing(tmp_path:
 
 
 def test_an_aborting_a_hanging_and_a_memory_eating_molecule_cost_themselves_alone(tmp_path: Path) -> None:
-    assert not build_with_faults(tmp_path, 40, 3.0)
+    assert not build_with_faults(tmp_path, 40, 4.0)
