@@ -59,12 +59,8 @@ def build_undisturbed(recipe: Path, store: Path, parts: int) -> None:
 
 def build_under_fire(recipe: Path, store: Path, reference: Path, attack: Attack, seed: int) -> Verdict:
     """`reference` is the undisturbed store."""
-    rng, watch, fleet, started = (
-        random.Random(seed),
-        Watch(store),
-        Fleet(recipe, store, attack.cluster),
-        time.monotonic(),
-    )
+    rng, watch, started = random.Random(seed), Watch(store), time.monotonic()
+    fleet = Fleet(recipe, store, attack.cluster)
     kinds = [kind for kind in fleet.kinds for _ in range(attack.rounds)]
     rng.shuffle(kinds)
     try:
