@@ -512,6 +512,7 @@ def configure_prefect() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # people see progress; the server keeps every line
+        "UVICORN_LOOP": "flows.server_loop:new_event_loop",  # the server that Prefect starts, if none is named
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

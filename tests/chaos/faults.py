@@ -16,7 +16,7 @@ ENDS = {"abort": "crashed", "hang": "timeout", "memory": "out_of_memory"}
 def build_with_faults(folder: Path, count: int, seconds: float) -> list[str]:
     """Build `count` molecules, three of them faulty, with `seconds` for each; what is not as it should be."""
     faults = {f"water{count // 2 + k}": fault for k, fault in enumerate(ENDS)}
-    recipe, store = write_waters(folder, count, 0, 16, faults, limit=seconds, memory=1), folder / "store.zarr"
+    recipe, store = write_waters(folder, count, 0, 16, faults, limit=seconds, memory=0.5), folder / "store.zarr"
     command = [sys.executable, "-m", "flows.cli", "build", recipe, store, "--workers", "2"]
     subprocess.run(
         command, check=True, capture_output=True, env={**os.environ, "PREFECT_HOME": str(folder / "prefect")}

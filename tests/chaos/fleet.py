@@ -112,23 +112,20 @@ class Fleet:
                     waiting, due = waiting[1:], 0.0
             time.sleep(TICK)
 
-    def end(self) -> int:
-        """Stop the cluster, look for what is left, and end that too; returns how many Prefect servers were left."""
-        for name in ("nanny 1", "nanny 2", "scheduler", "flow"):
-            if name in self._running:
-                self._running[name].terminate()
-                self._running[name].wait(60)
+    def end(self) -> None:
+        """Stop the cluster, look for what is left, Prefect's servers too, and end it."""
+        for names in (("nanny 1", "nanny 2"), ("scheduler", "flow")):
+            ending = [self._running[name] for name in names if name in self._running]
+            for process in ending:
+                process.terminate()
+            for process in ending:
+                process.wait(60)
         deadline = time.monotonic() + LINGER
-        while (left := self._list_left()) and time.monotonic() < deadline:
+        while (left := self.find()) and time.monotonic() < deadline:
             time.sleep(TICK)
-        self.faults += [f"{_name(process)} is left at the end" for process in left]
-        found = self.find()
-        for process in found:
+        for process, kind in left.items():
+            self.faults.append(f"{_name(process)}, {kind}, is left at the end")
             process.kill()
-        return Counter(found.values())["server"]
-
-    def _list_left(self) -> list[psutil.Process]:
-        return [process for process, kind in self.find().items() if kind != "server"]
 
 
 def _write_commands(recipe: Path, store: Path, cluster: bool) -> dict[str, list[str]]:

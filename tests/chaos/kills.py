@@ -32,7 +32,6 @@ class Verdict:
     kills: Counter[str]
     starts: Counter[str]
     faults: list[str]  # none: it held
-    servers: int  # of Prefect, left behind by killed flows
     lost: float  # the part of all shard-seconds that kills cost
     seconds: float
 
@@ -40,7 +39,7 @@ class Verdict:
         kills = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kills.items()))
         return (
             f"{self.kills.total()} kills ({kills}) in {self.seconds / 60:.1f} min: {100 * self.lost:.0f} % of the time "
-            f"on shards lost, the build started {self.starts['flow']} times, {self.servers} Prefect servers left behind"
+            f"on shards lost, the build started {self.starts['flow']} times"
         )
 
 
@@ -60,24 +59,20 @@ def build_undisturbed(recipe: Path, store: Path, parts: int) -> None:
 
 def build_under_fire(recipe: Path, store: Path, reference: Path, attack: Attack, seed: int) -> Verdict:
     """`reference` is the undisturbed store."""
-    rng, watch, fleet, started = (
-        random.Random(seed),
-        Watch(store),
-        Fleet(recipe, store, attack.cluster),
-        time.monotonic(),
-    )
+    rng, watch, started = random.Random(seed), Watch(store), time.monotonic()
+    fleet = Fleet(recipe, store, attack.cluster)
     kinds = [kind for kind in fleet.kinds for _ in range(attack.rounds)]
     rng.shuffle(kinds)
     try:
         fleet.fire(kinds, rng, attack.pause, watch, attack.seconds)
     finally:
-        servers = fleet.end()
+        fleet.end()
     seconds = time.monotonic() - started
     faults = [*fleet.faults, *watch.conclude(fleet.kills), *compare(store, reference)]
     if fleet.kills.total() < len(kinds):
         faults.append(f"only {fleet.kills.total()} of {len(kinds)} kills landed before the work was done")
     lost = 1 - watch.useful_shard_seconds / watch.shard_seconds
-    return Verdict(fleet.kills, fleet.starts, faults, servers, lost, seconds)
+    return Verdict(fleet.kills, fleet.starts, faults, lost, seconds)
 
 
 def compare(store: Path, reference: Path) -> list[str]:

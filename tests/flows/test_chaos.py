@@ -1,10 +1,15 @@
 """A build loses nothing to SIGKILL, whatever it hits, and to a faulty molecule nothing but that molecule."""
 
+import time
+from collections import Counter
 from pathlib import Path
 
+from storage.claims import claim_shard
+from storage.receipts import read_receipt, write_receipt
 from tests.chaos.faults import build_with_faults
 from tests.chaos.kills import Attack, build_under_fire, build_undisturbed
 from tests.chaos.molecules import write_waters
+from tests.chaos.watch import MOMENT, Watch
 
 
 def test_kills_of_flow_scheduler_nanny_worker_and_child_change_nothing(tmp_path: Path) -> None:
@@ -17,4 +22,23 @@ def test_kills_of_flow_scheduler_nanny_worker_and_child_change_nothing(tmp_path:
 
 
 def test_an_aborting_a_hanging_and_a_memory_eating_molecule_cost_themselves_alone(tmp_path: Path) -> None:
-    assert not build_with_faults(tmp_path, 40, 3.0)
+    assert not build_with_faults(tmp_path, 40, 4.0)
+
+
+def test_work_that_is_done_twice_would_be_seen(tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    build_undisturbed(write_waters(tmp_path, 6, 0.0), store, 1)
+    watch = Watch(store)
+    assert not watch.conclude(Counter())
+    with claim_shard(store, 0):
+        watch.look()
+        time.sleep(MOMENT + 0.1)
+        watch.look()
+    write_receipt(store, read_receipt(store, 1))
+    key = next(iter(read_receipt(store, 2).objects))
+    (store / key).touch()
+    faults = "\n".join(watch.conclude(Counter()))
+    assert "shard 0 was worked on for 1 s after its receipt" in faults
+    assert "shard 1: work/receipts/" in faults
+    assert f"shard 2: {key} was written again" in faults
+    assert f"shard 2: {key} is younger than the receipt" in faults
