@@ -58,6 +58,6 @@ def test_batch_jobs_need_no_torch_no_prefect_and_no_dask(store: Path) -> None:
 def test_training_needs_no_chemistry_and_no_prefect(store: Path, tmp_path: Path) -> None:
     config, run = tmp_path / "superres.toml", tmp_path / "run"
     config.write_text("steps = 2\nwidth = 4\ndepth = 1\ncrop = 8\n")
-    absent = (*CHEMISTRY, "plotly", *ORCHESTRATION)
+    absent = (*CHEMISTRY, "plotly", "obstore", *ORCHESTRATION)
     rhoflow_without(absent, "train", "superres", config, run, "--store", store)
     assert "on 3 samples it never saw" in rhoflow_without(absent, "evaluate", run, store)

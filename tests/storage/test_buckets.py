@@ -220,3 +220,9 @@ def test_refusals_name_the_remedy_and_no_secret(bucket: Bucket, server: str) -> 
     told = str(explain_fault(denied.value))
     assert "access is denied: check AWS_ACCESS_KEY_ID" in told
     assert SECRET not in told + repr(bucket) + str(pickle.dumps(bucket))
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)  # an import raises ModuleNotFoundError
+    with pytest.raises(RequestError, match=r"pip install 'rhoflow\[s3\]'"):
+        open_dataset("s3://anywhere/store.zarr")
