@@ -2,13 +2,14 @@
 
 import time
 from pathlib import Path
-from uuid import UUID
 
 from distributed import Client
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.array_stages import compute_in_jobs
+from flows.artifacts import ProgressArtifact, publish_failures
+from flows.cluster import read_array
 from flows.compute import compute_missing
 from flows.conform import is_conformed, read_source, report_part
 from flows.fleet import count_slots, open_cluster, run_everywhere
@@ -20,16 +21,12 @@ from storage.claims import claim_store
 from storage.header import Header, begin_store
 from storage.layout import SOURCE_END
 from storage.objects import Location, read_record
-from storage.outcomes import read_row_outcomes
 from storage.parts import ROWS_PER_PART
-from storage.plan import Plan, read_plan
+from storage.plan import read_plan
 from storage.seal import is_sealed, seal
 
-SECONDS_BETWEEN_ARTIFACTS = 5
-SHOWN_FAILURES = 1000
 
-
-@flow(name="rhoflow-build", persist_result=False)
+@flow(name="rhoflow-build", flow_run_name="build {store.stem}", persist_result=False)
 def build_dataset(
     recipe: Path,
     store: Location,
@@ -47,8 +44,11 @@ def build_dataset(
         read_source(store, values, limit)  # refuses where the source has changed since
         get_run_logger().info("%s is sealed: nothing to compute", store)
         return read_status(store)
-    with claim_store(store):
-        compute_dataset(store, values, workers, cluster, limit, started)
+    if array := read_array(cluster):
+        compute_in_jobs(array, recipe, store, limit)
+    else:
+        with claim_store(store):
+            compute_dataset(store, values, workers, cluster, limit, started)
     return read_status(store)
 
 
@@ -68,12 +68,12 @@ def compute_dataset(
     record.count(0)
 
 
-@task(name="read", cache_policy=NO_CACHE, persist_result=False)
+@task(name="read", task_run_name="read", cache_policy=NO_CACHE, persist_result=False)
 def read_stage(store: Location, recipe: Recipe, limit: int | None) -> None:
     read_source(store, recipe, limit)
 
 
-@task(name="conform", cache_policy=NO_CACHE, persist_result=False)
+@task(name="conform", task_run_name="conform", cache_policy=NO_CACHE, persist_result=False)
 def conform_stage(store: Location, record: RunRecord) -> None:
     end = read_record(store, SOURCE_END)
     rows, parts = int(str(end["rows"])), int(str(end["parts"]))
@@ -81,7 +81,7 @@ def conform_stage(store: Location, record: RunRecord) -> None:
     sizes = {part: min(ROWS_PER_PART, rows - part * ROWS_PER_PART) for part in range(parts)}
     done = rows - sum(sizes[part] for part in missing)
     with Meter("conformers", rows, done) as meter:
-        publish = ProgressArtifact("conformers")
+        publish = ProgressArtifact(store, "conformers")
 
         def count(part: int) -> None:
             record.count(1)
@@ -91,7 +91,7 @@ def conform_stage(store: Location, record: RunRecord) -> None:
         run_everywhere(Client.current(), report_part, store, missing, count)
 
 
-@task(name="plan", cache_policy=NO_CACHE, persist_result=False)
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan_stage(store: Location) -> None:
     plan = plan_dataset(store)
     shards, samples = len(plan.shards()), sum(plan.samples.values())
@@ -99,38 +99,12 @@ def plan_stage(store: Location) -> None:
     get_run_logger().info("%d samples in %d shards (%s), %d refused", samples, shards, classes, len(plan.refusals))
 
 
-@task(name="compute", cache_policy=NO_CACHE, persist_result=False)
+@task(name="compute", task_run_name="compute", cache_policy=NO_CACHE, persist_result=False)
 def compute_stage(store: Location, record: RunRecord) -> None:
-    compute_missing(store, Client.current(), record, ProgressArtifact("densities"))
+    compute_missing(store, Client.current(), record, ProgressArtifact(store, "densities"))
     publish_failures(store, read_plan(store))
 
 
-@task(name="seal", cache_policy=NO_CACHE, persist_result=False)
+@task(name="seal", task_run_name="seal", cache_policy=NO_CACHE, persist_result=False)
 def seal_stage(store: Location) -> None:
     seal(store)
-
-
-class ProgressArtifact:
-    """A stage's progress in Prefect's own pages, renewed now and then."""
-
-    def __init__(self, key: str) -> None:
-        artifact = create_progress_artifact(progress=0.0, key=key, description=f"{key} computed")
-        self._artifact: UUID = artifact  # type: ignore[assignment]
-        self._published = time.monotonic()
-
-    def __call__(self, fraction: float) -> None:
-        if fraction >= 1 or time.monotonic() - self._published > SECONDS_BETWEEN_ARTIFACTS:
-            self._published = time.monotonic()
-            update_progress_artifact(self._artifact, progress=100 * fraction)
-
-
-def publish_failures(store: Location, plan: Plan) -> None:
-    """The failed conformers as a table in Prefect's own pages."""
-    failures = [
-        {"row": row.row, "id": failure.id, "reason": failure.outcome, "message": failure.message}
-        for row in read_row_outcomes(store, plan)
-        for failure in row.failures
-    ]
-    if failures:
-        description = f"{len(failures)} failures" + (", the first 1000 shown" if len(failures) > SHOWN_FAILURES else "")
-        create_table_artifact(failures[:SHOWN_FAILURES], key="failures", description=description)

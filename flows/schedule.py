@@ -1,6 +1,7 @@
 """Flows that run by themselves: on a cron of this machine, or as deployments of a Prefect server."""
 
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -15,7 +16,7 @@ from storage.identity import fingerprint
 from storage.objects import Location, has_object
 
 
-@flow(name="rhoflow-nightly", persist_result=False)
+@flow(name="rhoflow-nightly", flow_run_name="nightly {store.stem}", persist_result=False)
 def run_nightly(
     recipe: Path,
     store: Location,
@@ -30,7 +31,7 @@ def run_nightly(
         train_model(config, runs, store)
 
 
-@flow(name="rhoflow-train", persist_result=False)
+@flow(name="rhoflow-train", flow_run_name="train on {store.stem}", persist_result=False)
 def train_model(config: Path, runs: Path, store: Location) -> None:
     """Train in a folder of `runs` named after the dataset's content: each content once, earlier models stay."""
     from training.checkpoint import LAST, read_state
@@ -46,7 +47,7 @@ def train_model(config: Path, runs: Path, store: Location) -> None:
     get_run_logger().info("%s is trained on %s", run, store)
 
 
-@flow(name="rhoflow-regenerate", persist_result=False)
+@flow(name="rhoflow-regenerate", flow_run_name="regenerate {store.stem}", persist_result=False)
 def rebuild(store: Location, new: Location, workers: int = 1) -> None:
     """Build a dataset again from itself; fails where the two do not agree."""
     regenerate(store, new, workers, time.time())
@@ -65,10 +66,13 @@ def serve_nightly(
     config, runs = training or (None, None)
     parameters = {"recipe": recipe, "store": store, "config": config, "runs": runs}
     paths = {name: str(path.resolve()) if path else None for name, path in parameters.items()}
+    profile = cluster if cluster is None or "://" in cluster else str(Path(cluster).resolve())
     run_nightly.serve(
         name=store.stem,
+        tags=[store.stem],
+        version=version("rhoflow"),
         schedules=[schedule],
-        parameters={**paths, "workers": workers, "cluster": cluster},
+        parameters={**paths, "workers": workers, "cluster": profile},
         limit=1,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

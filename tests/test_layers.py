@@ -21,7 +21,7 @@ HOMES = {
     "zarr": ("storage",),
     "xarray": ("storage",),
     "torch": ("training",),
-    "prefect": ("flows/dataset.py", "flows/schedule.py"),
+    "prefect": ("flows/dataset.py", "flows/array_stages.py", "flows/artifacts.py", "flows/schedule.py"),
     "distributed": ("flows",),
     "dask": ("flows",),
     "typer": ("flows/cli.py",),
