@@ -123,10 +123,10 @@ def voxelize(
 
     Example: `rhoflow voxelize molecules.zarr coarse.zarr --spacing-angstrom 0.4 --classes 24,32,48`
     """
-    from flows.cluster import check_cluster
+    from flows.cluster import check_workers
     from flows.voxelize import begin_voxelization, finish_voxelization
 
-    check_cluster(cluster)
+    check_workers(cluster)
     grid: dict[str, object] = {
         "spacing_angstrom": spacing_angstrom,
         "margin_angstrom": margin_angstrom,

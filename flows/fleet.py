@@ -10,7 +10,7 @@ import dask
 from distributed import CancelledError, Client, KilledWorker, LocalCluster, Security, as_completed
 
 from flows.attempts import LOST_WORKERS
-from flows.cluster import Address, Local, Slurm, Tls, read_profile
+from flows.cluster import Address, Local, Slurm, Tls, read_workers
 from flows.isolation import ONE_THREAD
 from storage.errors import RhoflowError
 from storage.objects import Location
@@ -50,7 +50,7 @@ def _open(workers: int, cluster: str | None) -> AbstractContextManager[Client]:
         return _open_local(workers)
     if "://" in cluster:
         return _connect(cluster, None)
-    profile = read_profile(Path(cluster))
+    profile = read_workers(Path(cluster))
     if isinstance(profile, Local):
         return _open_local(profile.workers)
     if isinstance(profile, Address):
