@@ -1,5 +1,6 @@
 """The stages of a build whose work is done by jobs of SLURM, as Prefect's pages show them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -14,11 +15,9 @@ from storage.plan import read_plan
 from storage.receipts import has_receipt
 
 
-def compute_in_jobs(
-    profile: SlurmArray, recipe: Path, store: Location, limit: int | None, reuse: Location | None
-) -> None:
-    """Every stage, in jobs that claim the store themselves."""
-    with submit_jobs(profile, recipe, store, {"--limit": limit, "--reuse": reuse}) as jobs:
+def compute_in_jobs(profile: SlurmArray, recipe: Path, store: Location, options: Mapping[str, object]) -> None:
+    """Every stage, in jobs that claim the store themselves; `options` are those of `rhoflow plan`."""
+    with submit_jobs(profile, recipe, store, options) as jobs:
         get_run_logger().info("SLURM jobs %s, %s, %s; logs in %s", jobs.plan, jobs.array, jobs.seal, jobs.logs)
         job_stage.with_options(name="plan", task_run_name="plan")(jobs, jobs.plan)
         array_stage(store, jobs)
