@@ -20,6 +20,7 @@ HEADER = "work/header.json"  # recipe, its digest, the channels: what the store 
 PLAN = "work/plan.json"
 SEAL = "work/seal.json"  # written last of all: the dataset is complete
 SOURCE_END = "work/source/end.json"  # written when the last source part is
+RECEIPTS = "work/receipts"
 BASIS = "basis"
 ROWS = "rows"
 
@@ -33,7 +34,7 @@ def conformers_key(part: int) -> str:
 
 
 def receipt_key(shard: int) -> str:
-    return f"work/receipts/shard-{shard:06d}.json"
+    return f"{RECEIPTS}/shard-{shard:06d}.json"
 
 
 def run_key(name: str) -> str:
