@@ -180,11 +180,11 @@ def run(
     from flows.status import RunRecord
     from storage.claims import claim_store
     from storage.plan import read_plan
-    from storage.receipts import has_receipt
+    from storage.receipts import find_missing
 
     part, count = read_parts(parts)
     shards = [shard.number for shard in read_plan(store).shards()][part - 1 :: count]
-    missing = [number for number in shards if not has_receipt(store, number)]
+    missing = find_missing(store, shards)
     record = RunRecord(store, 1, BEGUN)
     meter = Meter("shards", len(shards), len(shards) - len(missing), unit="shards")
     with claim_store(store, shared=True), meter:

@@ -12,7 +12,7 @@ from flows.shard import compute_shard
 from flows.status import RunRecord
 from storage.objects import Location
 from storage.plan import estimate_costs, read_plan
-from storage.receipts import has_receipt
+from storage.receipts import find_missing
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ def compute_missing(
     plan = read_plan(store)
     costs = estimate_costs(store, plan)
     shards = plan.shards()
-    missing = sorted(
-        (shard.number for shard in shards if not has_receipt(store, shard.number)), key=lambda number: -costs[number]
-    )
+    missing = sorted(find_missing(store, (shard.number for shard in shards)), key=lambda number: -costs[number])
     total = sum(plan.counts.values())
     waiting = sum(shards[number].last - shards[number].first for number in missing)
     with Meter("densities", total, total - waiting) as meter:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ from storage.errors import RequestError
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
-    from obstore.store import S3Store
+    from obstore.store import BackoffConfig, S3Store
 
 SECONDS_PER_REQUEST = 120  # one object travels in one request
-ATTEMPTS = 11  # of a request, over about a minute, unless AWS_MAX_ATTEMPTS says otherwise
+ATTEMPTS = 11  # of a request, over more than a minute, unless AWS_MAX_ATTEMPTS says otherwise
+PAUSES: "BackoffConfig" = {"init_backoff": timedelta(seconds=1), "max_backoff": timedelta(seconds=15), "base": 3}
 
 
 @dataclass(frozen=True)
@@ -103,5 +105,5 @@ def _connect(bucket: Bucket, endpoint: str) -> "S3Store":
         bucket.name,
         prefix=bucket.prefix,
         client_options={"timeout": f"{SECONDS_PER_REQUEST}s", "allow_http": endpoint.startswith("http://")},
-        retry_config={"max_retries": int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS)) - 1},
+        retry_config={"max_retries": int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS)) - 1, "backoff": PAUSES},
     )

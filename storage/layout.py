@@ -23,6 +23,7 @@ GENERATIONS = "work/generations"
 PLANS = "work/plans"
 HEADER = "work/header.json"  # recipe, its digest, the channels: what the store was begun with
 SEAL = "work/seal.json"  # written last of all: the dataset is complete
+RECEIPTS = "work/receipts"
 BASIS = "basis"
 ROWS = "rows"
 
@@ -61,7 +62,7 @@ def conformers_key(part: int) -> str:
 
 
 def receipt_key(shard: int) -> str:
-    return f"work/receipts/shard-{shard:06d}.json"
+    return f"{RECEIPTS}/shard-{shard:06d}.json"
 
 
 def run_key(name: str) -> str:

@@ -1,11 +1,11 @@
 """What became of each sample of a shard: written last, so that a shard is done when its receipt exists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.layout import receipt_key
-from storage.objects import Location, has_object, read_record, write_record
+from storage.layout import RECEIPTS, receipt_key
+from storage.objects import Location, has_object, list_keys, read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ def write_receipt(store: Location, receipt: Receipt) -> None:
 
 def has_receipt(store: Location, shard: int) -> bool:
     return has_object(store, receipt_key(shard))
+
+
+def find_missing(store: Location, shards: Iterable[int]) -> list[int]:
+    """Those that have no receipt, from one listing."""
+    written = {*list_keys(store, RECEIPTS)}
+    return [number for number in shards if receipt_key(number) not in written]
 
 
 def read_receipt(store: Location, shard: int) -> Receipt:
