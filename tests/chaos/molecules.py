@@ -51,7 +51,7 @@ def write_waters(
     """The recipe of water0, water1 …, each a little wider than the one before; each takes `seconds`."""
     folder.mkdir(parents=True, exist_ok=True)
     frames = (
-        f"3\nname=water{k}\nO 0 0 0\nH {0.7 + 0.0004 * k:.4f} 0.6 0\nH {-0.7 - 0.0004 * k:.4f} 0.6 0\n"
+        f"3\nname=water{k}\nO 0 0 0\nH {0.7 + 0.0002 * k:.4f} 0.6 0\nH {-0.7 - 0.0002 * k:.4f} 0.6 0\n"
         for k in range(count)
     )
     (folder / "waters.extxyz").write_text("".join(frames))
