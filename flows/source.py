@@ -40,7 +40,7 @@ from storage.parts import (
     write_source_part,
 )
 from storage.plan import read_plan
-from storage.receipts import has_receipt
+from storage.receipts import find_missing
 from storage.seal import is_sealed
 
 SAME, RELABELLED, EDITED, ADDED, REMOVED, MOVED = "same", "relabelled", "edited", "added", "removed", "moved"
@@ -108,7 +108,7 @@ def finish_unchanged(store: Location, recipe: Recipe, limit: int | None) -> bool
     """Whether a store is sealed and its source is as it was, so that there is nothing to do."""
     if not is_sealed(store):
         return False
-    if not all(has_receipt(store, shard.number) for shard in read_plan(store).shards()):
+    if find_missing(store, (shard.number for shard in read_plan(store).shards())):
         return False
     latest = read_latest(store)
     if (latest.sha256, latest.limit) != (checksum_source(recipe.source.path), limit):

@@ -42,7 +42,7 @@ from storage.objects import (
 )
 from storage.outcomes import Version, read_version
 from storage.plan import Plan, is_planned, read_plan
-from storage.receipts import Outcome, has_receipt, read_receipt
+from storage.receipts import Outcome, find_missing, read_receipt
 from storage.sample_tables import KEYS, Table, join_tables, read_tables, write_coordinates, write_tables
 from storage.schema import Label
 
@@ -78,7 +78,7 @@ def check_complete(store: Location) -> None:
     plan = read_plan(store)
     if not is_planned(store):
         raise StoreError(f"{store} cannot be sealed: its source has changed and is not planned yet: run `rhoflow plan`")
-    missing = [shard.number for shard in plan.shards() if not has_receipt(store, shard.number)]
+    missing = find_missing(store, (shard.number for shard in plan.shards()))
     if missing:
         named = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
         raise StoreError(
