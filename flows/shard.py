@@ -83,11 +83,16 @@ def _compute_missing_shard(store: Location, number: int) -> Receipt:
             "peak_memory_gib": max(report.peak_gib for report in reports),
             "host": platform.node(),
             "kernel": name_kernel(),
-            "versions": {name: importlib.metadata.version(name) for name in ("rhoflow", "numpy", "zarr")},
+            "versions": _list_versions(),
         },
     )
     write_receipt(store, receipt)
     return receipt
+
+
+@functools.cache
+def _list_versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("rhoflow", "numpy", "zarr")}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from storage.errors import StoreError
 from storage.generations import Place, count_generations
 from storage.header import read_header
-from storage.layout import BASIS, class_key, create_sharded, open_group, plan_key, planned_key, write_table
-from storage.objects import Location, has_object, read_record, write_record
-from storage.sample_tables import PlannedSample, read_samples, tabulate, write_tables
+from storage.layout import BASIS, TABLE_CHUNK, class_key, create_sharded, open_group, plan_key, planned_key, write_table
+from storage.objects import Location, checksum_object, has_object, read_record, write_record
+from storage.sample_tables import PlannedSample, Table, read_samples, read_tables, tabulate, write_tables
 from storage.schema import Basis, FloatArray, Shell
 
 Attributes = dict[str, str | list[str]]
@@ -193,8 +193,20 @@ def _read_generation(record: Any) -> GenerationPlan:
 
 def read_shard_samples(store: Location, shard: Shard) -> list[PlannedSample]:
     """The samples of one shard, in row order, as they were planned."""
-    group = open_group(store, "r", planned_key(shard.generation, shard.cells))
-    return read_samples(group, shard.first - shard.begin, shard.last - shard.begin)
+    first, last = shard.first - shard.begin, shard.last - shard.begin
+    block = first // TABLE_CHUNK
+    if block != (last - 1) // TABLE_CHUNK:
+        return read_samples(open_group(store, "r", planned_key(shard.generation, shard.cells)), first, last)
+    plan = checksum_object(store, plan_key(shard.generation))
+    tables = _read_block(store, shard.generation, shard.cells, block, plan)
+    return read_samples(tables, first - block * TABLE_CHUNK, last - block * TABLE_CHUNK)
+
+
+@lru_cache(maxsize=8)
+def _read_block(store: Location, generation: int, cells: int, block: int, plan: str) -> dict[str, Table]:  # noqa: ARG001
+    """A chunk of each table of samples, kept: a process computes many shards of it."""
+    group = open_group(store, "r", planned_key(generation, cells))
+    return read_tables(group, block * TABLE_CHUNK, (block + 1) * TABLE_CHUNK)
 
 
 def digest_shells(shells: Sequence[Shell]) -> str:

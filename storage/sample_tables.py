@@ -86,9 +86,16 @@ def write_tables(group: Any, tables: dict[str, Table]) -> None:
         write_table(group, name, values, DIMENSIONS[name], {**attributes})
 
 
-def read_tables(group: Any) -> dict[str, Table]:
-    """All of a group's tables, whole."""
-    return {name: group[name][...] for name in DIMENSIONS if name in group}
+def read_tables(group: Any, first: int = 0, last: int | None = None) -> dict[str, Table]:
+    """A group's tables, whole or of the rows from `first` to `last` (exclusive), if there are so many."""
+    offsets = group["atom_offset"][first : None if last is None else last + 1]
+    atoms = slice(offsets[0], offsets[-1])
+    tables = {
+        name: group[name][atoms] if name in OF_ATOMS else group[name][first:last]
+        for name in DIMENSIONS
+        if name in group
+    }
+    return {**tables, "atom_offset": offsets - offsets[0]}
 
 
 def join_tables(pieces: Sequence[tuple[int, dict[str, Table]]], rows: int) -> dict[str, Table]:

@@ -53,7 +53,8 @@ def import_engines() -> None:
 
 
 def start_child() -> None:
-    """The child of this thread with its imports, which a longer build pays once."""
+    """The imports of this process, and its child with its own: a longer build pays them once."""
+    import flows.shard  # noqa: F401
     from flows.isolation import shared_child
 
     shared_child(8).run(import_engines, seconds=600)
