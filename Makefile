@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test lint bench environments image clean
+.PHONY: install demo test lint bench chaos environments image clean
 
 # About two minutes and 2.5 GB.
 install: .venv/installed
@@ -26,6 +26,10 @@ lint: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+# Kills everything a build is made of, at random, and counts what is lost; about half an hour.
+chaos: install
+	$(BIN)/python -m tests.chaos $(ONLY)
 
 # Three environments from nothing, each with only the extras its job names; needs a package registry.
 environments:

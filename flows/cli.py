@@ -10,7 +10,7 @@ import typer
 
 from storage.errors import RequestError, RhoflowError
 from storage.faults import explain_fault
-from storage.objects import has_object, locate
+from storage.objects import has_object, locate, resolve
 
 if TYPE_CHECKING:
     from flows.status import Status
@@ -43,6 +43,14 @@ Cluster = Annotated[
     typer.Option(help="instead of --workers: a profile (see deploy/profiles), or the address of a Dask scheduler"),
 ]
 Limit = Annotated[Optional[int], typer.Option(min=1, help="only the first N rows of the source")]  # noqa: UP045
+Reuse = Annotated[
+    Optional[Location],  # noqa: UP045
+    typer.Option(
+        parser=locate,
+        metavar="STORE",
+        help="take conformers, wavefunctions and samples that are the same from this other dataset",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 CPUS = len(os.sched_getaffinity(0))
 
@@ -54,28 +62,30 @@ def build(
     workers: Workers = CPUS,
     cluster: Cluster = None,
     limit: Limit = None,
+    reuse: Reuse = None,
     strict: Annotated[bool, typer.Option(help="exit with 1 when a row failed")] = False,
 ) -> None:
-    """Build a dataset, or resume: run the same command again after any interruption.
+    """Build a dataset, resume, or follow its source: run the same command again after any interruption or change.
+
+    Rows added to the source are appended, edited ones computed anew, removed ones left out of the next version, new
+    labels taken over; no finished shard is touched.
 
     Example: `rhoflow build recipe.toml molecules.zarr --workers 8`
     """
     from flows.cluster import check_cluster
     from flows.engines import build_engines
     from flows.recipe import read_recipe, recipe_values
+    from flows.source import check_reuse, finish_unchanged
     from flows.status import read_status
     from storage.claims import claim_store
     from storage.header import Header, begin_store
-    from storage.seal import is_sealed
 
     values = read_recipe(recipe)  # a wrong recipe, or another store's, ends here, before any server or worker starts
     build_engines(values)
     check_cluster(cluster)
+    check_reuse(reuse, store)
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
-    if is_sealed(store) and not read_status(store).missing:
-        from flows.conform import read_source
-
-        read_source(store, values, limit)  # refuses where the source has changed since
+    if finish_unchanged(store, values, limit):
         print("nothing to compute")
         status = read_status(store)
     else:
@@ -83,7 +93,7 @@ def build(
             configure_prefect()
         from flows.dataset import build_dataset
 
-        status = build_dataset(recipe, store, workers, cluster, limit, BEGUN)
+        status = build_dataset(recipe, store, workers, cluster, limit, reuse, BEGUN)
     print_status(store, status)
     if strict and status.failed:
         raise typer.Exit(1)
@@ -113,10 +123,10 @@ def voxelize(
 
     Example: `rhoflow voxelize molecules.zarr coarse.zarr --spacing-angstrom 0.4 --classes 24,32,48`
     """
-    from flows.cluster import check_cluster
+    from flows.cluster import check_workers
     from flows.voxelize import begin_voxelization, finish_voxelization
 
-    check_cluster(cluster)
+    check_workers(cluster)
     grid: dict[str, object] = {
         "spacing_angstrom": spacing_angstrom,
         "margin_angstrom": margin_angstrom,
@@ -133,32 +143,27 @@ def voxelize(
 
 
 @app.command()
-def plan(recipe: RecipePath, store: StorePath, limit: Limit = None) -> None:
-    """Read the source, make the conformers, and fix which sample is computed where.
+def plan(recipe: RecipePath, store: StorePath, limit: Limit = None, reuse: Reuse = None) -> None:
+    """Read the source, or what has changed of it; make the conformers, and fix which sample is computed where.
 
     Example: `rhoflow plan recipe.toml molecules.zarr`, then `rhoflow run` in as many jobs as you like.
     """
-    from flows.conform import conform_part, read_source
     from flows.engines import build_engines
-    from flows.plan import plan_dataset
-    from flows.progress import Meter
+    from flows.prepare import plan_source
     from flows.recipe import read_recipe, recipe_values
+    from flows.source import check_reuse, describe_changes
     from flows.status import RunRecord
     from storage.claims import claim_store
     from storage.header import Header, begin_store
 
     values = read_recipe(recipe)
     build_engines(values)
+    check_reuse(reuse, store)
     begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
     with claim_store(store):
-        parts = read_source(store, values, limit)
-        record = RunRecord(store, 1, BEGUN)
-        with Meter("conformers", parts, unit="parts") as meter:
-            for part in range(parts):
-                record.count(1 if conform_part(store, part) else 0)
-                meter.advance(1)
-        planned = plan_dataset(store)
-    print(f"{store}: {sum(planned.samples.values())} samples in {len(planned.shards())} shards")
+        planned, changes = plan_source(store, values, limit, reuse, RunRecord(store, 1, BEGUN))
+    print(f"{store}: {describe_changes(changes)}")
+    print(f"{sum(planned.counts.values())} samples in {len(planned.shards())} shards")
 
 
 @app.command()
@@ -187,6 +192,7 @@ def run(
             compute_shard(store, number)
             record.count(1)
             meter.advance(1)
+        record.count(0)
 
 
 @app.command()
@@ -305,16 +311,20 @@ def regenerate(
 def retry(
     store: StorePath,
     reason: Annotated[Optional[str], typer.Option(help="only what failed so, e.g. timeout")] = None,  # noqa: UP045
+    workers: Workers = CPUS,
+    cluster: Cluster = None,
 ) -> None:
-    """Try failed samples again, with the limits that the store has now; all others stay as they are.
+    """Try failed samples again, with the limits that the store has now, as a new version; finished shards stay.
 
     For other limits, change them in the recipe and run `rhoflow build` with it first.
 
     Example: `rhoflow retry molecules.zarr --reason timeout`
     """
+    from flows.cluster import check_cluster
     from flows.retry import describe, retry_failures
 
-    print(describe(retry_failures(store, reason)))
+    check_cluster(cluster)
+    print(describe(retry_failures(resolve(store), reason, workers, cluster, BEGUN)))
 
 
 @app.command()
@@ -502,6 +512,7 @@ def configure_prefect() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # people see progress; the server keeps every line
+        "UVICORN_LOOP": "flows.server_loop:new_event_loop",  # the server that Prefect starts, if none is named
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -526,7 +537,7 @@ def read_numbers(option: str, words: str) -> list[int]:
 def print_status(store: "Location", status: "Status") -> None:
     failed = sum(status.failed.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in status.failed.items())
-    print(f"{store}: {'sealed' if status.sealed else 'not sealed yet'}")
+    print(f"{store}: {f'sealed, version {status.version}' if status.sealed else 'not sealed yet'}")
     print(
         f"  rows       {status.rows}: {status.done} done, {failed} failed{f' ({reasons})' if failed else ''}, "
         f"{status.missing} missing"

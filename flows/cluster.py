@@ -1,4 +1,4 @@
-"""Cluster profiles: TOML files that say where the Dask workers of a build come from."""
+"""Cluster profiles: TOML files that say where a build computes."""
 
 import tomllib
 from collections.abc import Iterator
@@ -85,7 +85,22 @@ class Slurm(Table):
         return self
 
 
-Profile: TypeAlias = Local | Address | Slurm
+class SlurmArray(Table):
+    """Jobs of SLURM alone, without Dask: one that plans, an array that computes, one that seals."""
+
+    kind: Literal["slurm-array"]
+    parts: PositiveInt = Field(description="tasks of the array; no more than there are shards are of use")
+    at_once: PositiveInt | None = Field(None, description="of these, how many may run at the same time; None: all")
+    queue: str | None = None
+    account: str | None = None
+    submit: Path = Field(
+        description="deploy/slurm/submit.sh or a copy, relative to the profile; times and memory: there"
+    )
+    logs: Path = Field(Path("logs"), description="folder of the jobs' logs, relative to the profile")
+
+
+Workers: TypeAlias = Local | Address | Slurm  # of Dask
+Profile: TypeAlias = Workers | SlurmArray
 
 
 class _File(Table):
@@ -98,6 +113,28 @@ def check_cluster(cluster: str | None) -> None:
     """Raises ProfileError where `cluster` is neither an address nor the file of a right profile."""
     if cluster is not None and "://" not in cluster:
         read_profile(Path(cluster))
+
+
+def read_array(cluster: str | None) -> SlurmArray | None:
+    """The profile, where it asks for jobs instead of Dask workers. Raises ProfileError."""
+    profile = None if cluster is None or "://" in cluster else read_profile(Path(cluster))
+    return profile if isinstance(profile, SlurmArray) else None
+
+
+def check_workers(cluster: str | None) -> None:
+    """As `check_cluster`, where only Dask workers serve."""
+    if cluster is not None and "://" not in cluster:
+        read_workers(Path(cluster))
+
+
+def read_workers(path: Path) -> Workers:
+    """Raises ProfileError, also where the profile asks for no Dask workers."""
+    profile = read_profile(path)
+    if isinstance(profile, SlurmArray):
+        raise ProfileError(
+            f"{path}: kind = 'slurm-array' serves build and schedule alone: here, give one of Dask workers"
+        )
+    return profile
 
 
 def read_profile(path: Path) -> Profile:
@@ -121,17 +158,22 @@ def read_profile(path: Path) -> Profile:
 def _with_paths_from(path: Path, profile: Profile) -> Profile:
     folder = path.parent.resolve()
     changed: dict[str, Any] = {}
-    if not isinstance(profile, Local) and profile.tls is not None:
+    if isinstance(profile, Address | Slurm) and profile.tls is not None:
         files = {name: folder / getattr(profile.tls, name) for name in ("ca", "certificate", "key")}
         for name, file in files.items():
-            if not file.exists():
-                raise ProfileError(
-                    f"{path}: tls.{name} = '{file}': no such file; deploy/certificates.sh makes all three"
-                )
+            _check_file(path, f"tls.{name}", file, "deploy/certificates.sh makes all three")
         changed["tls"] = Tls(**files)
-    if isinstance(profile, Slurm):
+    if isinstance(profile, SlurmArray):
+        changed["submit"] = folder / profile.submit
+        _check_file(path, "submit", changed["submit"], "name deploy/slurm/submit.sh, or a copy of that folder")
+    if isinstance(profile, Slurm | SlurmArray):
         changed["logs"] = folder / profile.logs
     return profile.model_copy(update=changed)
+
+
+def _check_file(path: Path, key: str, file: Path, remedy: str) -> None:
+    if not file.exists():
+        raise ProfileError(f"{path}: {key} = '{file}': no such file; {remedy}")
 
 
 def _explain(error: pydantic.ValidationError) -> Iterator[str]:
@@ -139,7 +181,7 @@ def _explain(error: pydantic.ValidationError) -> Iterator[str]:
         key, value = ".".join(map(str, problem["loc"][2:])), problem["input"]
         if problem["type"].startswith("union_tag"):
             kind = value.get("kind")
-            yield f"kind = {kind!r}: must be local, address or slurm"
+            yield f"kind = {kind!r}: must be local, address, slurm or slurm-array"
         elif problem["type"] == "extra_forbidden":
             yield f"{key} = {value!r}: unknown key; deploy/profiles shows those there are"
         elif problem["type"] == "missing":

@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import StoreError
+from storage.generations import Place, read_generation, read_rows
 from storage.header import read_header
-from storage.layout import class_key, conformers_key, open_group, receipt_key
+from storage.layout import PLANS, class_key, open_group, receipt_key
 from storage.manifest import digest_content
-from storage.objects import Location, checksum_object, has_object, list_keys
-from storage.parts import read_circumstances, read_conformer_part
-from storage.plan import Plan, PlannedSample, Shard, read_plan, read_shard_samples
+from storage.objects import Location, checksum_object, list_keys
+from storage.outcomes import read_version
+from storage.parts import read_circumstances
+from storage.plan import Plan, Shard, read_basis, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt
-from storage.schema import Label
+from storage.sample_tables import PlannedSample
+from storage.schema import Basis, Label
 
-Place: TypeAlias = tuple[Shard, int]  # a sample's shard, and its row there
+Home: TypeAlias = tuple[Shard, int]  # a sample's shard, and its row there
 WAVEFUNCTION = ("orbitals", "occupations")
 VERIFY = "`rhoflow verify` says what else is"
 
@@ -66,9 +69,11 @@ class StoredShards:
         self.store = store
         self.plan: Plan = read_plan(store)
         self._groups: dict[int, Any] = {}
+        self.version = read_version(store, self.plan)
         self.shards = [shard for shard in self.plan.shards() if has_receipt(store, shard.number)]
         self.receipt = lru_cache(maxsize=2)(self._read_receipt)
         self.samples = lru_cache(maxsize=2)(self._read_samples)
+        self.basis = lru_cache(maxsize=None)(self._read_basis)
 
     def _read_receipt(self, shard: Shard) -> Receipt:
         return read_receipt(self.store, shard.number)
@@ -76,13 +81,17 @@ class StoredShards:
     def _read_samples(self, shard: Shard) -> list[PlannedSample]:
         return read_shard_samples(self.store, shard)
 
-    def find_places(self) -> dict[str, Place]:
-        """Of every sample, by id."""
-        return {
-            outcome.id: (shard, row)
-            for shard in self.shards
-            for row, outcome in enumerate(read_receipt(self.store, shard.number).outcomes)
-        }
+    def _read_basis(self, density: str) -> Basis:
+        return read_basis(self.store, density)
+
+    def name_samples(self, shard: Shard) -> list[str]:
+        """Their ids; "" for those that no row of the source has any more."""
+        owners = (self.version.owners.get(Place(shard.cells, row)) for row in range(shard.first, shard.last))
+        return [owner.id if owner else "" for owner in owners]
+
+    def find_places(self) -> dict[str, Home]:
+        """Of every sample that the source has now, by id."""
+        return {id: (shard, row) for shard in self.shards for row, id in enumerate(self.name_samples(shard)) if id}
 
     def list_channels(self) -> list[str]:
         return [channel.name for channel in self.plan.channels]
@@ -93,12 +102,12 @@ class StoredShards:
         return [*self.list_channels(), *(f"{part}_{density}" for density in kept for part in WAVEFUNCTION)]
 
     def read_array(self, name: str, shard: Shard, row: int) -> NDArray[np.floating[Any]]:
-        """One sample's row of an array; of a channel without the padding of its box.
+        """One sample's row of an array, without its padding.
 
         Raises StoreError where what is stored cannot be read.
         """
         group = self._groups.setdefault(shard.cells, open_group(self.store, "r", class_key(shard.cells)))
-        shape = self.samples(shard)[row].grid.shape if name in self.list_channels() else ()
+        shape = self._measure_box(name, shard, row)
         try:
             values: NDArray[np.floating[Any]] = group[name][(shard.first + row, ..., *map(slice, shape))]
         except (ValueError, RuntimeError) as error:  # what Zarr and Blosc raise
@@ -107,11 +116,19 @@ class StoredShards:
             raise StoreError(f"{self.store}: {name} of shard {shard.number} is missing: {VERIFY}")
         return values
 
+    def _measure_box(self, name: str, shard: Shard, row: int) -> tuple[int, ...]:
+        """How much of an array's row is the sample's, the rest being padding."""
+        planned = self.samples(shard)[row]
+        if name in self.list_channels():
+            return planned.grid.shape
+        part, density = name.split("_", 1)
+        orbitals = int(self.receipt(shard).outcomes[row].facts[f"{density}_orbitals"])
+        functions = (self.basis(density).size(planned.conformer.numbers),) if part == "orbitals" else ()
+        return (orbitals, *functions)
+
     def digest_tables(self, cells: int) -> str:
         """sha256 of a size class's tables: equal where every planned sample and its place are."""
-        group = class_key(cells)
-        arrays = [f"{group}/{name}/" for name in self.list_arrays()]
-        keys = [key for key in list_keys(self.store, group) if "/c." in key and not key.startswith(tuple(arrays))]
+        keys = [key for key in list_keys(self.store, PLANS) if f"/{class_key(cells)}/" in key and "/c." in key]
         listed = "".join(f"{checksum_object(self.store, key)}  {key}\n" for key in keys)
         return hashlib.sha256(listed.encode()).hexdigest()
 
@@ -123,9 +140,9 @@ def compare_stores(first: Location, second: Location, advance: Callable[[int], N
     same_tables = _find_equal_tables(one, other)
     only_first, differing, both = [], [], 0
     for shard in one.shards:
-        receipt = one.receipt(shard)
-        found = [places.pop(outcome.id, None) for outcome in receipt.outcomes]
-        only_first += [outcome.id for outcome, place in zip(receipt.outcomes, found, strict=True) if place is None]
+        names = one.name_samples(shard)
+        found = [places.pop(id, None) for id in names]
+        only_first += [id for id, place in zip(names, found, strict=True) if id and place is None]
         both += len(found) - found.count(None)
         advance(shard.last - shard.first)
         if shard.cells in same_tables and _is_same_shard(one, shard, other, found):
@@ -141,12 +158,12 @@ def _find_equal_tables(one: StoredShards, other: StoredShards) -> set[int]:
     """Size classes whose tables are the same bytes."""
     return {
         cells
-        for cells in {*one.plan.samples} & {*other.plan.samples}
+        for cells in {*one.plan.lengths} & {*other.plan.lengths}
         if one.digest_tables(cells) == other.digest_tables(cells)
     }
 
 
-def _is_same_shard(one: StoredShards, shard: Shard, other: StoredShards, found: Sequence[Place | None]) -> bool:
+def _is_same_shard(one: StoredShards, shard: Shard, other: StoredShards, found: Sequence[Home | None]) -> bool:
     """Whether the samples lie in the other store as they do here, in the same bytes."""
     first = found[0]
     if first is None or found != [(first[0], row) for row in range(len(found))] or first[0].cells != shard.cells:
@@ -158,26 +175,24 @@ def _is_same_shard(one: StoredShards, shard: Shard, other: StoredShards, found: 
     return here == there
 
 
-def compare_sample(one: StoredShards, place: Place, other: StoredShards, other_place: Place) -> SampleDifference:
+def compare_sample(one: StoredShards, place: Home, other: StoredShards, other_place: Home) -> SampleDifference:
     (shard, row), (other_shard, other_row) = place, other_place
     receipt, other_receipt = one.receipt(shard), other.receipt(other_shard)
-    was, now = receipt.outcomes[row], other_receipt.outcomes[other_row]
+    was, now, id = receipt.outcomes[row], other_receipt.outcomes[other_row], one.name_samples(shard)[row]
     planned, other_planned = one.samples(shard)[row], other.samples(other_shard)[other_row]
     said = [*_compare_outcomes(was, now), *_compare_planned(planned, other_planned)]
     if (was.outcome, now.outcome) != ("ok", "ok") or planned.grid.shape != other_planned.grid.shape:
-        return SampleDifference(was.id, said)
+        return SampleDifference(id, said)
     said += [f"{name}: in one of the stores only" for name in {*one.list_arrays()} ^ {*other.list_arrays()}]
     equal = _find_equal_objects(receipt, other_receipt) if row == other_row else set()
     arrays = {}
     for name in sorted({*one.list_arrays()} & {*other.list_arrays()} - equal):
         values, others = one.read_array(name, shard, row), other.read_array(name, other_shard, other_row)
-        if name not in one.list_channels():
-            values, others = _align(values, others)
         if values.shape != others.shape:
             said.append(f"{name}: shape {values.shape}, then {others.shape}")
         elif not np.array_equal(values, others):
             arrays[name] = compare_arrays(values, others)
-    return SampleDifference(was.id, said, arrays)
+    return SampleDifference(id, said, arrays)
 
 
 def compare_arrays(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> ArrayDifference:
@@ -185,15 +200,6 @@ def compare_arrays(first: NDArray[np.floating[Any]], second: NDArray[np.floating
     apart = np.abs(np.subtract(first, second, dtype=np.float64))
     total = float(np.abs(first).sum(dtype=np.float64))
     return ArrayDifference(float(apart.sum()) / total if total else float("inf"), float(apart.max()))
-
-
-def _align(
-    first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-    """Orbitals are padded with zeros to the largest of their class, which may differ: both to the larger."""
-    shape = np.maximum(first.shape, second.shape)
-    padded = [np.pad(values, [(0, n) for n in shape - values.shape]) for values in (first, second)]
-    return padded[0], padded[1]
 
 
 def _find_equal_objects(receipt: Receipt, other: Receipt) -> set[str]:
@@ -230,10 +236,8 @@ def _compare_planned(was: PlannedSample, now: PlannedSample) -> Iterator[str]:
 
 def _read_rows(shards: StoredShards) -> Iterator[tuple[str, str, Mapping[str, Label]]]:
     """Id, outcome before any density, and labels of every source row."""
-    for part in range(shards.plan.parts):
-        if has_object(shards.store, conformers_key(part)):
-            for row in read_conformer_part(shards.store, part):
-                yield row.id, row.outcome, row.labels
+    latest = read_generation(shards.store, shards.version.number)
+    return ((row.id, row.outcome, row.labels) for _, row in read_rows(shards.store, latest))
 
 
 def _compare_rows(one: StoredShards, other: StoredShards) -> Iterator[str]:

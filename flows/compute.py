@@ -37,7 +37,7 @@ def compute_missing(
     costs = estimate_costs(store, plan)
     shards = plan.shards()
     missing = sorted(find_missing(store, (shard.number for shard in shards)), key=lambda number: -costs[number])
-    total = sum(plan.samples.values())
+    total = sum(plan.counts.values())
     waiting = sum(shards[number].last - shards[number].first for number in missing)
     with Meter("densities", total, total - waiting) as meter:
 
@@ -48,3 +48,4 @@ def compute_missing(
                 publish(meter.done / meter.total)
 
         run_everywhere(client, report_shard, store, missing, count)
+    record.count(0)

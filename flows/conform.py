@@ -1,73 +1,29 @@
-"""Source rows become parts, and parts of rows become parts of conformers."""
+"""Parts of source rows become parts of conformers."""
 
-import hashlib
-import itertools
+import functools
 import platform
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from flows.isolation import shared_child
 from flows.recipe import Recipe
+from flows.source import digest_molecule
 from pipeline.conformers import conform
 from pipeline.failures import MoleculeFailed
-from pipeline.formats import list_volume_files
-from pipeline.sources import read_molecules
-from storage.errors import RequestError, StoreError
+from storage.errors import StoreError
+from storage.generations import read_latest
 from storage.header import read_header
-from storage.layout import SOURCE_END, conformers_key, source_key
-from storage.manifest import vouch_again
-from storage.objects import Location, checksum, has_object, read_record, write_record
-from storage.parts import ROWS_PER_PART, ConformedRow, read_source_part, write_conformer_part, write_source_part
+from storage.layout import conformers_key, source_key
+from storage.objects import Location, has_object, locate
+from storage.parts import ConformedRow, SourceRow, read_conformer_part, read_source_part, write_conformer_part
 from storage.schema import Molecule
-
-
-def read_source(store: Location, recipe: Recipe, limit: int | None = None) -> int:
-    """Copy the source into the store, part by part; returns the number of parts. A copied source is not read again.
-
-    Raises SourceError (bad file, bad ids) and RequestError where the store was begun with other rows.
-    """
-    path = recipe.source.path
-    begun_with: dict[str, str | int | None] = {"sha256": checksum_source(path), "limit": limit}
-    if has_object(store, SOURCE_END):
-        end = read_record(store, SOURCE_END)
-        if {name: end[name] for name in begun_with} != begun_with:
-            limits = "" if end["limit"] == limit else f" (--limit was {end['limit']}, is {limit})"
-            raise RequestError(
-                f"{store} was begun with other rows than {path} has now{limits}: "
-                "restore the file and the limit, or build into a new store"
-            )
-        if end["path"] != str(path):  # it has moved
-            write_record(store, SOURCE_END, {**end, "path": str(path)})  # type: ignore[dict-item]
-            vouch_again(store, SOURCE_END)
-        return source_parts(store)
-    parts = rows = 0
-    for molecules in batch_molecules(itertools.islice(open_source(recipe), limit)):
-        write_source_part(store, parts, molecules)
-        parts, rows = parts + 1, rows + len(molecules)
-    if not rows:
-        raise RequestError(f"{path} holds no molecules: there is nothing to build")
-    write_record(store, SOURCE_END, {"parts": parts, "rows": rows, "path": str(path), **begun_with})
-    return parts
-
-
-def checksum_source(path: Path) -> str:
-    """sha256 of a file, or of the list of those in a folder with theirs."""
-    if not path.is_dir():
-        return checksum(path)
-    listed = "".join(f"{checksum(file)}  {file.name}\n" for file in list_volume_files(path))
-    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def read_stored_recipe(store: Location) -> Recipe:
     """The recipe a store was begun with, its source where it was last read: there lie the densities from files."""
     recipe = Recipe.model_validate(read_header(store).recipe)
-    source = recipe.source.model_copy(update={"path": Path(str(read_record(store, SOURCE_END)["path"]))})
+    source = recipe.source.model_copy(update={"path": Path(read_latest(store).path)})
     return recipe.model_copy(update={"source": source})
-
-
-def source_parts(store: Location) -> int:
-    """How many parts the source has, once it is read."""
-    return int(str(read_record(store, SOURCE_END)["parts"]))
 
 
 def is_conformed(store: Location, part: int) -> bool:
@@ -82,8 +38,11 @@ def conform_part(store: Location, part: int) -> float:
     if not has_object(store, source_key(part)):
         raise StoreError(f"{store} has no source part {part}: run `rhoflow plan` or `rhoflow build` first")
     rows, seconds = [], 0.0
-    for molecule in read_source_part(store, part):
-        row, spent = _conform_row(molecule, recipe)
+    for source in read_source_part(store, part):
+        if was := _find_known_row(store, source):
+            rows.append(_take_over(was, source.molecule))
+            continue
+        row, spent = _conform_row(source.molecule, recipe)
         rows.append(row)
         seconds += spent
     write_conformer_part(store, part, rows, {"computing_seconds": seconds, "host": platform.node()})
@@ -94,6 +53,31 @@ def report_part(store: Location, part: int) -> int:
     """Conform one part, on a worker; returns its number."""
     conform_part(store, part)
     return part
+
+
+def _find_known_row(store: Location, source: SourceRow) -> ConformedRow | None:
+    """The row whose conformers are to be taken over; None where another store has none any more, or other ones."""
+    if (known := source.known) is None:
+        return None
+    if not known.store:
+        return _read_conformers(store, known.part)[known.index]
+    old = locate(known.store)
+    if not (has_object(old, source_key(known.part)) and has_object(old, conformers_key(known.part))):
+        return None
+    if digest_molecule(_read_molecules(old, known.part)[known.index]) != digest_molecule(source):
+        return None
+    row = _read_conformers(old, known.part)[known.index]
+    return row if row.outcome == "ok" else None
+
+
+_read_conformers = functools.lru_cache(maxsize=4)(read_conformer_part)
+_read_molecules = functools.lru_cache(maxsize=4)(read_source_part)
+
+
+def _take_over(was: ConformedRow, molecule: Molecule) -> ConformedRow:
+    """The same conformers under the row's own id and labels."""
+    named = tuple(replace(one, id=f"{molecule.id}#{k}") for k, one in enumerate(was.conformers))
+    return replace(was, row=molecule.row, id=molecule.id, labels=molecule.labels, conformers=named)
 
 
 def _conform_row(molecule: Molecule, recipe: Recipe) -> tuple[ConformedRow, float]:
@@ -116,20 +100,3 @@ def _conform_row(molecule: Molecule, recipe: Recipe) -> tuple[ConformedRow, floa
 
 def _conform(molecule: Molecule, keep: bool, count: int, optimise: str, seed: int) -> list:  # type: ignore[type-arg]
     return conform(molecule, keep=keep, count=count, optimise=optimise, seed=seed)  # type: ignore[arg-type]
-
-
-def open_source(recipe: Recipe) -> Iterator[Molecule]:
-    source = recipe.source
-    return read_molecules(
-        source.path,
-        smiles=source.smiles,
-        id=source.id,
-        labels=source.labels,
-        charge=source.charge,
-        unpaired=source.unpaired,
-    )
-
-
-def batch_molecules(molecules: Iterator[Molecule]) -> Iterator[list[Molecule]]:
-    while batch := list(itertools.islice(molecules, ROWS_PER_PART)):
-        yield batch

@@ -14,7 +14,7 @@ SHOWN = 20
 
 def diff_stores(first: Location, second: Location, as_json: bool) -> bool:
     """Print how they differ; returns whether they are identical."""
-    with Meter("compare", sum(read_plan(first).samples.values()), unit="samples") as meter:
+    with Meter("compare", sum(read_plan(first).counts.values()), unit="samples") as meter:
         comparison = compare_stores(first, second, meter.advance)
     if as_json:
         print(json.dumps({"identical": comparison.is_identical, "comparison": to_json(comparison)}, allow_nan=False))

@@ -18,7 +18,7 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
     if isinstance(density, GaussianDensity):
         from pipeline.engines.gaussian import GaussianEngine
 
-        return GaussianEngine(density.exponent)
+        return GaussianEngine(density.exponent, density.seconds, density.faults)
     if isinstance(density, SadDensity):
         from pipeline.engines.sad import SadEngine
 

@@ -1,7 +1,6 @@
 """What a build will cost, from molecules of its own that are computed first."""
 
 import dataclasses
-import itertools
 import json
 import re
 import tempfile
@@ -11,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.conform import conform_part, open_source
+from flows.conform import conform_part
 from flows.plan import plan_dataset
 from flows.recipe import Recipe, recipe_values
 from flows.shard import compute_shard
+from flows.source import open_source
 from storage.errors import RequestError
+from storage.generations import Generation, Place, Run, write_generation
 from storage.header import Header, begin_store
-from storage.layout import SOURCE_END, conformers_key, receipt_key
-from storage.objects import Location, list_keys, measure_object, write_record
-from storage.outcomes import read_row_outcomes
-from storage.parts import ROWS_PER_PART, read_circumstances, write_source_part
-from storage.plan import Plan, read_planned_samples
+from storage.layout import conformers_key, receipt_key
+from storage.objects import Location, list_keys, measure_object
+from storage.outcomes import read_version
+from storage.parts import ROWS_PER_PART, SourceRow, read_circumstances, write_source_part
+from storage.plan import Plan
 from storage.schema import FloatArray, Molecule
 from storage.seal import seal
 
@@ -55,11 +56,11 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
 
     `on_done` hears how many have been computed.
     """
-    sizes = [count_heavy(molecule) for molecule in itertools.islice(open_source(recipe), limit)]
+    sizes = [count_heavy(row.molecule) for row in open_source(recipe, limit)]
     if not sizes:
         raise RequestError(f"{recipe.source.path} holds no molecules: there is nothing to estimate")
     chosen = choose_rows(sizes, molecules)
-    picked = {row: molecule for row, molecule in enumerate(open_source(recipe)) if row in chosen}
+    picked = {number: row for number, row in enumerate(open_source(recipe)) if number in chosen}
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "estimate.zarr"
         plan = plan_small_store(store, recipe, [picked[row] for row in chosen])
@@ -70,7 +71,7 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
             memory = max(memory, read_circumstances(store, receipt_key(number))["peak_memory_gib"])
             on_done(number + 1)
         timed = [replace(one, seconds=one.seconds + preparing) for one in read_timed(store, plan, chosen, sizes)]
-        ends = [row.outcome for row in read_row_outcomes(store, plan) if row.outcome != "ok"]
+        ends = [row.outcome for row in read_version(store, plan).rows if row.outcome != "ok"]
         objects = max((len(compute_shard(store, number).objects) for number in range(len(plan.shards()))), default=0)
         seal(store)
         described = [key for key in list_keys(store) if not is_of_shards(Path(key))]
@@ -78,7 +79,7 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
             measure_object(store, key) * (1 if key.endswith(".json") else len(sizes) / len(chosen)) for key in described
         )
     samples = sum_over(sizes, timed, "samples")
-    shards = samples / recipe.store.shard_samples + len(plan.samples)
+    shards = samples / recipe.store.shard_samples + len(plan.counts)
     return Estimate(
         rows=len(sizes),
         timed=len(chosen),
@@ -109,14 +110,14 @@ def choose_rows(sizes: Sequence[int], count: int) -> list[int]:
     return [int(row) for row in order[places]]
 
 
-def plan_small_store(store: Location, recipe: Recipe, molecules: Sequence[Molecule]) -> Plan:
+def plan_small_store(store: Location, recipe: Recipe, rows: Sequence[SourceRow]) -> Plan:
     """A store of these molecules, planned with one sample to a shard."""
     values = recipe_values(recipe)
     values["store"]["shard_samples"] = 1
     begin_store(store, Header(values, ""))
-    write_source_part(store, 0, [replace(molecule, row=row) for row, molecule in enumerate(molecules)])
-    path = str(recipe.source.path)
-    write_record(store, SOURCE_END, {"parts": 1, "rows": len(molecules), "path": path, "sha256": "", "limit": None})
+    numbered = [replace(row, molecule=replace(row.molecule, row=number)) for number, row in enumerate(rows)]
+    write_source_part(store, 0, numbered)
+    write_generation(store, Generation(1, str(recipe.source.path), "", None, 0, 1, [Run(0, 0, len(rows))]))
     conform_part(store, 0)
     return plan_dataset(store)
 
@@ -124,8 +125,9 @@ def plan_small_store(store: Location, recipe: Recipe, molecules: Sequence[Molecu
 def read_timed(store: Location, plan: Plan, chosen: Sequence[int], sizes: Sequence[int]) -> list[Timed]:
     """What each chosen row took; a row without samples took next to nothing."""
     seconds, stored, samples = (dict.fromkeys(range(len(chosen)), 0.0) for _ in range(3))
+    owners = read_version(store, plan).owners
     for shard in plan.shards():
-        row = read_planned_samples(store, shard.cells, shard.first, shard.last)[0].row
+        row = owners[Place(shard.cells, shard.first)].row
         receipt = compute_shard(store, shard.number)
         seconds[row] += float(receipt.circumstances["computing_seconds"])
         stored[row] += sum(measure_object(store, key) for key in receipt.objects)

@@ -9,7 +9,8 @@ from typing import TypeVar
 import dask
 from distributed import CancelledError, Client, KilledWorker, LocalCluster, Security, as_completed
 
-from flows.cluster import Address, Local, Slurm, Tls, read_profile
+from flows.attempts import LOST_WORKERS
+from flows.cluster import Address, Local, Slurm, Tls, read_workers
 from flows.isolation import ONE_THREAD
 from storage.errors import RhoflowError
 from storage.objects import Location
@@ -21,7 +22,7 @@ IN_FLIGHT_PER_SLOT = 2  # enough to keep every worker busy, few enough that a de
 
 SETTINGS = {
     "distributed.worker.daemon": False,  # workers start children for native code
-    "distributed.scheduler.allowed-failures": 10,  # lost workers are no fault of a shard: native code is in children
+    "distributed.scheduler.allowed-failures": LOST_WORKERS,  # no fault of a shard: native code is in children
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.worker-ttl": None,  # a long native call is no lost worker
     # Watching itself every few milliseconds cost Dask several per cent of each core.
@@ -49,7 +50,7 @@ def _open(workers: int, cluster: str | None) -> AbstractContextManager[Client]:
         return _open_local(workers)
     if "://" in cluster:
         return _connect(cluster, None)
-    profile = read_profile(Path(cluster))
+    profile = read_workers(Path(cluster))
     if isinstance(profile, Local):
         return _open_local(profile.workers)
     if isinstance(profile, Address):
@@ -172,5 +173,6 @@ def run_everywhere(
             raise FleetError("the Dask scheduler was lost: run the same command again to resume") from error
         on_done(result)
         future.release()
-        while len(names) < IN_FLIGHT_PER_SLOT * max(1, count_slots(client)) and submit_next():
+        wanted = IN_FLIGHT_PER_SLOT * max(1, count_slots(client))
+        while len(names) < wanted and submit_next():
             pass

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from flows.attempts import CRASHES, KILLS, OVERRUNS, STARTS
 from pipeline.failures import Crashed, MoleculeFailed, OutOfMemory, TimedOut
 from storage.errors import RhoflowError
 
@@ -25,9 +26,6 @@ GIB = 2**30
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
 # Memory once had is kept: Dask has its workers return it at once, which cost DFT 40 % of its time in page faults.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(GIB), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
-CRASH_ATTEMPTS = 3  # a kill from outside looks the same: only three crashes, alone each time, are the molecule's own
-START_ATTEMPTS = 5
-TIME_ATTEMPTS = 2  # the second with twice the time
 PR_SET_PDEATHSIG = 1
 
 
@@ -68,35 +66,36 @@ class Child:
 
     def run(self, function: Callable[..., T], *arguments: Any, seconds: float) -> Report[T]:
         """Call `function` in the child. A MoleculeFailed is its end like any value; other exceptions are raised."""
-        spent, crashes, overruns, breaks = 0.0, 0, 0, 0
+        spent, crashes, kills, overruns, breaks = 0.0, 0, 0, 0, 0
         while True:
             allowed = seconds * 2**overruns
             started = time.monotonic()
             try:
                 end, used, peak = self._schedule(_measure, (function, *arguments), allowed).result()
-                return Report(end, spent + used, 1 + crashes + overruns, peak)
+                return Report(end, spent + used, 1 + crashes + kills + overruns, peak)
             except TimeoutError:
                 overruns += 1
-                if overruns == TIME_ATTEMPTS:
+                if overruns == OVERRUNS:
                     failure: MoleculeFailed = TimedOut(
                         f"not done within {allowed:g} s: raise limits.seconds_per_molecule"
                     )
-                    return Report(failure, spent + time.monotonic() - started, crashes + overruns)
+                    return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             except BrokenProcessPool as error:
                 breaks += 1
-                if breaks == START_ATTEMPTS:
+                if breaks == STARTS:
                     raise RhoflowError(
                         f"a child process ends before it can compute ({error}): check the memory of this machine, and "
                         f"that limits.memory_gib ({self._memory_gib:g}) is not more than it allows (ulimit -d)"
                     ) from error
             except ProcessExpired as error:
-                crashes += 1
-                if crashes == CRASH_ATTEMPTS:
+                is_kill = error.exitcode == -signal.SIGKILL
+                crashes, kills = crashes + (not is_kill), kills + is_kill
+                if crashes == CRASHES or kills == KILLS:
                     failure = Crashed(
-                        f"the native code ended its process {CRASH_ATTEMPTS} times (exit code {error.exitcode}), "
+                        f"its process ended {crashes + kills} times (the last time with exit code {error.exitcode}), "
                         f"or was refused memory beyond {self._memory_gib:g} GiB (limits.memory_gib)"
                     )
-                    return Report(failure, spent + time.monotonic() - started, crashes + overruns)
+                    return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             spent += time.monotonic() - started
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """The kept wavefunctions of a sealed store, for another plan of the same molecules."""
 
 import functools
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,56 +9,58 @@ import numpy as np
 from pipeline.failures import FailedBefore
 from pipeline.rotation import rotate_state
 from storage.errors import StoreError
+from storage.generations import Place
 from storage.identity import fingerprint
-from storage.layout import class_key, decode_text, open_group
+from storage.layout import class_key, open_group
 from storage.objects import Location, has_object
-from storage.plan import PlannedSample, read_basis, read_plan, read_planned_samples
+from storage.outcomes import find_places
+from storage.plan import Refusal, Shard, read_basis, read_plan, read_shard_samples
 from storage.reader import restore_state
 from storage.receipts import Outcome, read_receipt
+from storage.sample_tables import PlannedSample
 from storage.schema import Basis, ElectronicState, FloatArray
 from storage.seal import is_sealed
 
 
 class KeptStates:
-    """Finds a sample's states by its id; reads what is asked for, and no more."""
+    """Finds a conformer's states by its id; reads what is asked for, and no more."""
 
     def __init__(self, store: Location) -> None:
         self.store = store
-        self._plan = read_plan(store)
-        self._refusals = {refusal.id: refusal for refusal in self._plan.refusals}
-        self._shards = {(shard.cells, shard.index): shard for shard in self._plan.shards()}
-        self._groups: dict[int, Any] = {cells: open_group(store, "r", class_key(cells)) for cells in self._plan.samples}
+        plan = read_plan(store)
+        self._size = plan.shard_samples
+        self._places = find_places(store, plan)
+        self._shards = {(shard.cells, shard.index): shard for shard in plan.shards()}
+        self._groups: dict[int, Any] = {cells: open_group(store, "r", class_key(cells)) for cells in plan.lengths}
         self._receipt = functools.lru_cache(maxsize=4)(functools.partial(read_receipt, store))
-        self._places = _find_places(self._groups)
-        self._bases: dict[str, Basis] = {density: read_basis(store, density) for density in self._plan.densities}
+        self._samples = functools.lru_cache(maxsize=4)(functools.partial(read_shard_samples, store))
+        self._bases: dict[str, Basis] = {density: read_basis(store, density) for density in plan.densities}
 
     def read(self, sample: PlannedSample) -> dict[str, ElectronicState]:
         """By density, turned as the sample is. Raises FailedBefore where the sample had failed."""
-        id = sample.conformer.id
-        if id not in self._places:
-            refusal = self._refusals[id]
-            raise FailedBefore(refusal.reason, f"no wavefunction of it was ever made: {refusal.message}")
-        cells, index = self._places[id]
-        end = self._read_outcome(cells, index)
+        place = self._places[sample.conformer.id]
+        if isinstance(place, Refusal):
+            raise FailedBefore(place.reason, f"no wavefunction of it was ever made: {place.message}")
+        shard = self._shards[place.cells, place.row // self._size]
+        end = self._read_outcome(shard, place)
         if end.outcome != "ok":
             raise FailedBefore(end.outcome, end.message)
-        was = read_planned_samples(self.store, cells, index, index + 1)[0]
+        was = self._samples(shard)[place.row - shard.first]
         states = {}
         for density, basis in self._bases.items():
-            state = restore_state(self._groups[cells], index, was.conformer, basis, density, end.facts)
+            state = restore_state(self._groups[place.cells], place.row, was.conformer, basis, density, end.facts)
             states[density] = _turn(replace(state, program=end.programs[density]), was.rotation, sample)
         return states
 
-    def _read_outcome(self, cells: int, index: int) -> Outcome:
+    def _read_outcome(self, shard: Shard, place: Place) -> Outcome:
         """Raises StoreError where an object that the sample's receipt names is gone."""
-        shard = self._shards[cells, index // self._plan.shard_samples]
         receipt = self._receipt(shard.number)
         for key in receipt.objects:
             if not has_object(self.store, key):
                 raise StoreError(
                     f"{self.store}/{key} is gone (shard {shard.number}): `rhoflow verify {self.store} --repair`"
                 )
-        return receipt.outcomes[index - shard.first]
+        return receipt.outcomes[place.row - shard.first]
 
 
 @functools.lru_cache(maxsize=4)
@@ -76,13 +77,6 @@ def open_kept_states(store: Location, expected: str) -> KeptStates:
             "put that one back, or voxelize into a new folder"
         )
     return KeptStates(store)
-
-
-def _find_places(groups: Mapping[int, Any]) -> dict[str, tuple[int, int]]:
-    """Size class and row of every sample, by id."""
-    return {
-        id: (cells, index) for cells, group in groups.items() for index, id in enumerate(decode_text(group["id"][...]))
-    }
 
 
 def _turn(state: ElectronicState, was: FloatArray, sample: PlannedSample) -> ElectronicState:

@@ -1,31 +1,39 @@
-"""Plans a dataset: a pure function of its conformers and its recipe."""
+"""Plans a dataset, generation by generation: a pure function of its conformers and its recipe."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from flows.conform import read_stored_recipe, source_parts
+from flows.conform import read_stored_recipe
 from flows.engines import build_engines
+from flows.keys import Keys, choose_keys
 from flows.recipe import Recipe
 from pipeline.elements import SYMBOLS
 from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
 from pipeline.failures import MoleculeFailed, UnsupportedElement
 from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
-from storage.objects import Location
-from storage.parts import ConformedRow, read_conformer_part
+from storage.errors import StoreError
+from storage.generations import Generation, Place, count_generations, read_generation
+from storage.layout import open_group, plan_key, planned_key
+from storage.objects import Location, has_object
+from storage.outcomes import Ends
+from storage.parts import ConformedRow, read_conformer_part, read_source_part
 from storage.plan import (
     ChannelLayout,
     DensityLayout,
+    GenerationPlan,
     Plan,
-    PlannedSample,
     Refusal,
-    is_planned,
+    digest_shells,
     read_plan,
+    read_shard_samples,
     write_plan,
 )
+from storage.sample_tables import PlannedSample
 from storage.schema import Basis, Conformer, FloatArray
 from storage.splits import assign_split
 
@@ -34,73 +42,132 @@ DENSITY_UNITS = "electrons bohr-3"
 
 @dataclass
 class Draft:
-    """A plan in the making."""
+    """What a generation brings, in the making."""
 
+    first: Mapping[int, int]  # by size class: the row where its samples begin
     samples: dict[int, list[PlannedSample]] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
-    duplicates: dict[str, str] = field(default_factory=dict)
-    rows: int = 0
+    aliases: dict[str, Place] = field(default_factory=dict)
+    retried: list[tuple[Place, Place]] = field(default_factory=list)
+
+    def add(self, cells: int, planned: PlannedSample) -> Place:
+        of_class = self.samples.setdefault(cells, [])
+        of_class.append(planned)
+        return Place(cells, self.first[cells] + len(of_class) - 1)
 
 
 def plan_dataset(store: Location) -> Plan:
-    """Plan every conformer of the store and create its arrays; an existing plan is returned as it is."""
-    if is_planned(store):
-        return read_plan(store)
+    """Plan every generation that is read and not planned yet; what was planned before stays as it is."""
+    for number in range(1, count_generations(store) + 1):
+        if not has_object(store, plan_key(number)):
+            _plan_generation(store, read_generation(store, number))
+    return read_plan(store)
+
+
+def _plan_generation(store: Location, generation: Generation) -> None:
     recipe = read_stored_recipe(store)
-    parts = source_parts(store)
     engines = build_engines(recipe)
     solving = _with_orbitals(engines)
-    rows = (row for part in range(parts) for row in read_conformer_part(store, part))
-    draft = draft_plan(rows, recipe, engines)
+    before = read_plan(store).generations if generation.number > 1 else ()
     plan = Plan(
-        rows=draft.rows,
-        parts=parts,
-        shard_samples=recipe.store.shard_samples,
-        samples={cells: len(planned) for cells, planned in sorted(draft.samples.items())},
-        channels=_lay_out_channels(recipe),
-        densities=list(solving),
-        keeps_wavefunctions=recipe.store.wavefunctions,
-        refusals=draft.refusals,
-        duplicates=draft.duplicates,
+        recipe.store.shard_samples, _lay_out_channels(recipe), list(solving), recipe.store.wavefunctions, before
     )
-    write_plan(store, plan, draft.samples, _lay_out_densities(draft.samples, solving))
-    return plan
+    size = recipe.store.shard_samples
+    draft = Draft({cells: math.ceil(plan.lengths.get(cells, 0) / size) * size for cells in recipe.grid.classes})
+    if generation.retried:
+        plan_again(store, plan, generation.retried, draft)
+    else:
+        rows = inherit_places(store, plan, generation, draft) if before else read_brought(store, generation)
+        plan_rows(rows, recipe, engines, choose_keys(recipe, generation.number), find_keys(store, plan), draft)
+    densities = _lay_out_densities(store, draft.samples, solving, before[-1].bases if before else {})
+    planned = GenerationPlan(
+        number=generation.number,
+        first={cells: draft.first[cells] for cells in sorted(draft.samples)},
+        samples={cells: len(samples) for cells, samples in sorted(draft.samples.items())},
+        refusals=draft.refusals,
+        aliases=draft.aliases,
+        retried=draft.retried,
+        bases={
+            density.name: {element: digest_shells(shells) for element, shells in density.basis.shells.items()}
+            for density in densities
+        },
+    )
+    write_plan(store, replace(plan, generations=[*before, planned]), draft.samples, densities)
 
 
-def draft_plan(rows: Iterable[ConformedRow], recipe: Recipe, engines: Mapping[str, DensityEngine]) -> Draft:
-    """Every conformer gets a place, is a duplicate of an earlier one, or is refused by name."""
-    draft, solving = Draft(), _with_orbitals(engines)
+def plan_again(store: Location, plan: Plan, places: Sequence[Place], draft: Draft) -> None:
+    """A second place for each of these samples."""
+    for place in places:
+        shard = next(one for one in plan.shards() if one.cells == place.cells and one.first <= place.row < one.last)
+        planned = read_shard_samples(store, shard)[place.row - shard.first]
+        draft.retried.append((place, draft.add(place.cells, planned)))
+
+
+def read_brought(store: Location, generation: Generation) -> Iterator[ConformedRow]:
+    """The rows that a generation brings."""
+    for part in range(generation.first_part, generation.first_part + generation.parts):
+        yield from read_conformer_part(store, part)
+
+
+def inherit_places(store: Location, plan: Plan, generation: Generation, draft: Draft) -> Iterator[ConformedRow]:
+    """The rows that a generation brings, less those that the store has under other labels, ids or places.
+
+    These keep their samples, whatever versions of programs are installed by now.
+    """
+    ends = Ends(store, plan)
+    for part in range(generation.first_part, generation.first_part + generation.parts):
+        for source, row in zip(read_source_part(store, part), read_conformer_part(store, part), strict=True):
+            if source.known is None or source.known.store:
+                yield row
+                continue
+            was = read_conformer_part(store, source.known.part)[source.known.index]
+            for conformer, twin in zip(row.conformers, was.conformers, strict=True):
+                end = ends.find(source.known.part, twin.id)
+                if isinstance(end, Place):
+                    draft.aliases[conformer.id] = end
+                else:
+                    draft.refusals.append(replace(end, id=conformer.id))
+
+
+def find_keys(store: Location, plan: Plan) -> dict[bytes, Place]:
+    """Where the samples of all generations before lie."""
+    places = {}
+    for generation in plan.generations:
+        for cells, first in generation.first.items():
+            keys: Any = open_group(store, "r", planned_key(generation.number, cells))["key"]
+            places.update({key.tobytes(): Place(cells, first + row) for row, key in enumerate(keys[...])})
+    return places
+
+
+def plan_rows(
+    rows: Iterable[ConformedRow],
+    recipe: Recipe,
+    engines: Mapping[str, DensityEngine],
+    keys: Keys,
+    places: dict[bytes, Place],
+    draft: Draft,
+) -> None:
+    """Every conformer gets a place, is the same as a sample that has one, or is refused by name."""
+    solving = _with_orbitals(engines)
     fields = [engine for engine in engines.values() if isinstance(engine, FieldEngine)]
-    computed: dict[bytes, str] = {}
     refused_elements: dict[int, str] = {}
     for row in rows:
-        draft.rows += 1
         for conformer in row.conformers:
-            # Two files may hold different densities of one geometry: no file is a duplicate.
-            digest = conformer.id.encode() if fields else _geometry_digest(conformer)
-            first = computed.setdefault(digest, conformer.id)
-            if first != conformer.id:
-                draft.duplicates[conformer.id] = first
-                continue
             try:
                 _check_elements(conformer, solving, refused_elements)
-                cells, planned = place(conformer, row.row, recipe, fields)
+                cells, planned = place(conformer, recipe, fields)
             except MoleculeFailed as failure:
                 draft.refusals.append(Refusal(conformer.id, failure.reason, str(failure)))
+                continue
+            planned = keys.sign(planned)
+            if planned.key in places:
+                draft.aliases[conformer.id] = places[planned.key]
             else:
-                draft.samples.setdefault(cells, []).append(planned)
-    return draft
+                places[planned.key] = draft.add(cells, planned)
 
 
 def _with_orbitals(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
     return {name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
-
-
-def _geometry_digest(conformer: Conformer) -> bytes:
-    """Equal for conformers that give the same bytes: same atoms, positions, charge and spin."""
-    state = np.array([conformer.charge, conformer.unpaired, *conformer.numbers], dtype=np.int64)
-    positions = np.ascontiguousarray(conformer.positions, dtype=np.float64) + 0.0  # −0 and 0 are one place
-    return hashlib.sha256(state.tobytes() + positions.tobytes()).digest()[:16]
 
 
 def _check_elements(conformer: Conformer, engines: Mapping[str, Engine], refused: dict[int, str]) -> None:
@@ -127,9 +194,7 @@ def _find_element_fault(number: int, engines: Mapping[str, Engine]) -> str:
     return ""
 
 
-def place(
-    conformer: Conformer, row: int, recipe: Recipe, fields: Sequence[FieldEngine] = ()
-) -> tuple[int, PlannedSample]:
+def place(conformer: Conformer, recipe: Recipe, fields: Sequence[FieldEngine] = ()) -> tuple[int, PlannedSample]:
     """The conformer's size class, and the conformer on its grid, turned where the recipe says so. Raises TooLarge."""
     box = recipe.grid
     rotation: FloatArray = np.eye(3)
@@ -145,7 +210,7 @@ def place(
     else:
         grid = place_grid(conformer.positions, spacing, margin, box.classes)
     split = assign_split(conformer.group, recipe.splits.model_dump())
-    return choose_class(max(grid.shape), box.classes), PlannedSample(conformer, row, grid, split, rotation)
+    return choose_class(max(grid.shape), box.classes), PlannedSample(conformer, grid, split, rotation)
 
 
 def _lay_out_channels(recipe: Recipe) -> list[ChannelLayout]:
@@ -167,13 +232,23 @@ def _lay_out_channels(recipe: Recipe) -> list[ChannelLayout]:
 
 
 def _lay_out_densities(
-    samples: Mapping[int, list[PlannedSample]], engines: Mapping[str, Engine]
+    store: Location,
+    samples: Mapping[int, list[PlannedSample]],
+    engines: Mapping[str, Engine],
+    known: Mapping[str, Mapping[int, str]],
 ) -> list[DensityLayout]:
-    elements = {int(z) for planned in samples.values() for sample in planned for z in sample.conformer.numbers}
-    numbers = np.array(sorted(elements), dtype=np.int64)
+    """Raises StoreError where an element's basis is another one than that of the samples that exist (`known`)."""
+    new = {int(z) for planned in samples.values() for sample in planned for z in sample.conformer.numbers}
     layouts = []
     for name, engine in engines.items():
+        numbers = np.array(sorted({*new, *known.get(name, {})}), dtype=np.int64)
         basis = engine.basis(numbers) if len(numbers) else Basis({})
+        for element, digest in known.get(name, {}).items():
+            if digest_shells(basis.shells[element]) != digest:
+                raise StoreError(
+                    f"density {name!r}: the basis of {SYMBOLS[element]} is not that of the samples in {store}: "
+                    "use the programs that made them, or build into a new store"
+                )
         orbitals = {
             cells: max(engine.orbital_limit(sample.conformer) for sample in planned)
             for cells, planned in samples.items()

@@ -73,8 +73,14 @@ class Conformers(Table):
 
 
 class GaussianDensity(Table):
+    """An analytic density, which can be made slow and faulty: for tests and demos of everything around an engine."""
+
     engine: Literal["gaussian"]
     exponent: PositiveFloat = Field(1.2, description="of the density of every atom, 1/bohr²")
+    seconds: float = Field(0.0, ge=0, description="that each molecule takes, asleep, as a costly engine would")
+    faults: dict[str, Literal["abort", "hang", "memory"]] = Field(
+        {}, description="by row id: molecules that abort their process, never end, or take memory without end"
+    )
 
 
 class BoundedDensity(Table):

@@ -1,16 +1,17 @@
 """A store built again from the recipe and the source rows inside it."""
 
 from flows.compute import compute_missing
-from flows.conform import is_conformed, report_part, source_parts
+from flows.conform import is_conformed, report_part
 from flows.fleet import count_slots, open_cluster, run_everywhere
 from flows.plan import plan_dataset
 from flows.progress import Meter
+from flows.source import copy_source
 from flows.status import RunRecord
 from storage.claims import claim_store
 from storage.errors import RequestError
+from storage.generations import count_generations, count_parts
 from storage.header import Header, begin_store, read_header
-from storage.layout import SOURCE_END, source_key
-from storage.objects import Location, copy_object, has_object, resolve
+from storage.objects import Location, resolve
 from storage.seal import is_sealed, seal
 
 
@@ -26,20 +27,13 @@ def regenerate(store: Location, new: Location, workers: int, begun: float) -> No
     if is_sealed(new):
         return
     with claim_store(new):
-        if not has_object(new, SOURCE_END):
+        if not count_generations(new):
             copy_source(store, new)
         with open_cluster(workers, None) as client:
             record = RunRecord(new, count_slots(client), begun)
-            missing = [part for part in range(source_parts(new)) if not is_conformed(new, part)]
+            missing = [part for part in range(count_parts(new)) if not is_conformed(new, part)]
             with Meter("conformers", len(missing), unit="parts") as meter:
                 run_everywhere(client, report_part, resolve(new), missing, lambda _: meter.advance(1))
             plan_dataset(new)
             compute_missing(resolve(new), client, record)
         seal(new)
-
-
-def copy_source(store: Location, new: Location) -> None:
-    """The source rows of one store become those of another; their end, last."""
-    for part in range(source_parts(store)):
-        copy_object(store, new, source_key(part))
-    copy_object(store, new, SOURCE_END)

@@ -1,6 +1,5 @@
 """Makes damaged files of a store again from those that are whole, beside it, and puts them in when they are right."""
 
-import itertools
 import shutil
 import tempfile
 from collections import Counter
@@ -9,13 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.compare_stores import ArrayDifference, StoredShards, compare_arrays
-from flows.conform import batch_molecules, checksum_source, conform_part, open_source, read_stored_recipe, source_parts
+from flows.conform import conform_part
 from flows.kernel import name_kernel
 from flows.plan import plan_dataset
 from flows.progress import Meter
 from flows.shard import compute_shard
 from storage.errors import StoreError
-from storage.layout import HEADER, PLAN, SEAL, SOURCE_END, class_key, conformers_key, receipt_key, source_key
+from storage.generations import count_parts
+from storage.layout import (
+    GENERATIONS,
+    HEADER,
+    PLANS,
+    SEAL,
+    conformers_key,
+    planned_key,
+    receipt_key,
+    source_copy_key,
+    source_key,
+)
 from storage.manifest import (
     MANIFESTS,
     Manifest,
@@ -32,14 +42,15 @@ from storage.objects import (
     delete_object,
     has_object,
     list_keys,
+    read_object,
     read_record,
+    write_object,
     write_record,
 )
-from storage.parts import write_source_part
 from storage.plan import Plan, Shard, is_planned, read_plan
 from storage.receipts import has_receipt, read_receipt
 from storage.seal import describe, list_checksums
-from storage.verify import Findings, find_shard
+from storage.verify import Findings, find_shard, is_plan
 
 RESTORED = "restored"  # to the same bytes
 REMADE = "made again"  # where nothing says what it was
@@ -111,7 +122,8 @@ def list_receipts(store: Location, damaged: Collection[str]) -> Manifest:
     """What receipts vouch for, where no manifest does."""
     files: dict[str, str] = {}
     contents = {}
-    for shard in read_plan(store).shards() if is_planned(store) and not {HEADER, PLAN} & {*damaged} else ():
+    is_readable = is_planned(store) and not any(key == HEADER or is_plan(key) for key in damaged)
+    for shard in read_plan(store).shards() if is_readable else ():
         key = receipt_key(shard.number)
         if has_receipt(store, shard.number) and key not in damaged:
             files.update(read_receipt(store, shard.number).objects)
@@ -131,11 +143,11 @@ class Repair:
     def mend(self) -> None:
         """Each stage makes files from those of the stages before it."""
         self._restore_copies()
-        if {HEADER, SOURCE_END} & self.damaged:
+        if any(key == HEADER or key.startswith(GENERATIONS) for key in self.damaged):
             self._lose(self.damaged, "the record of what the store was begun with is lost: restore work/ from a backup")
             return
+        self._restore_source()
         self._copy_whole_files()
-        self._read_source_again()
         self._conform_again()
         self._plan_again()
         self._compute_again()
@@ -158,24 +170,16 @@ class Repair:
             if is_vouched_for(key) and key not in objects | self.damaged:
                 copy_object(self.store, self.twin, key)
 
-    def _read_source_again(self) -> None:
-        parts = {part for part in range(source_parts(self.store)) if source_key(part) in self.damaged}
-        if not parts:
-            return
-        recipe, end = read_stored_recipe(self.store), read_record(self.store, SOURCE_END)
-        path = recipe.source.path
-        if not path.exists() or checksum_source(path) != end["sha256"]:
-            remedy = f"{path}, which it was read from, is gone or has changed: put it back and repair again"
-            self._lose(map(source_key, sorted(parts)), remedy)
-            return
-        limit = None if end["limit"] is None else int(str(end["limit"]))
-        for part, molecules in enumerate(batch_molecules(itertools.islice(open_source(recipe), limit))):
-            if part in parts:
-                write_source_part(self.twin, part, molecules)
-                self._adopt(source_key(part), self.twin)
+    def _restore_source(self) -> None:
+        for part in range(count_parts(self.store)):
+            pair = source_key(part), source_copy_key(part)
+            for key, copy in (pair, pair[::-1]):
+                if key in self.damaged and checksum_object(self.store, copy) == self.files.get(key):
+                    write_object(self.store, key, read_object(self.store, copy))
+                    self._end(key, RESTORED)
 
     def _conform_again(self) -> None:
-        for part in range(source_parts(self.store)):
+        for part in range(count_parts(self.store)):
             key = conformers_key(part)
             if key not in self.damaged or not has_object(self.twin, source_key(part)):
                 continue
@@ -187,15 +191,15 @@ class Repair:
                 self._lose([key], "the programs installed here make other conformers: repair with those that made it")
 
     def _plan_again(self) -> None:
-        """Restore the plan, and the tables and metadata that planning writes, from a plan made anew."""
-        plan = None if PLAN in self.damaged else read_plan(self.store)
+        """Restore plans, and the tables and metadata that planning writes, from plans made anew."""
+        plan = None if any(map(is_plan, self.damaged)) else read_plan(self.store)
         objects = {key for key in self.damaged if plan and find_shard(plan, key)}
-        planned = sorted(key for key in self.damaged - objects if key == PLAN or not key.startswith("work/"))
-        parts = map(conformers_key, range(source_parts(self.store)))
+        planned = sorted(key for key in self.damaged - objects if key.startswith(PLANS) or not key.startswith("work/"))
+        parts = map(conformers_key, range(count_parts(self.store)))
         if not planned or not all(has_object(self.twin, key) for key in parts):
             return
         fresh = self.twin.with_name("fresh.zarr")
-        shutil.copytree(self.twin / "work", fresh / "work", ignore=shutil.ignore_patterns(Path(PLAN).name, "receipts"))
+        shutil.copytree(self.twin / "work", fresh / "work", ignore=shutil.ignore_patterns("plans", "receipts"))
         plan_dataset(fresh)
         for key in planned:
             self._adopt(key, fresh)
@@ -205,7 +209,7 @@ class Repair:
         self._lose(written & self.damaged, f"planned otherwise with the programs and the kernel here ({name_kernel()})")
 
     def _compute_again(self) -> None:
-        if PLAN in self.damaged:
+        if any(map(is_plan, self.damaged)):
             return
         plan = read_plan(self.store)
         receipts = {receipt_key(shard.number): shard for shard in plan.shards()}
@@ -225,7 +229,7 @@ class Repair:
 
     def _check_tables(self, shard: Shard) -> None:
         """Raises StoreError where the tables that a shard is computed from are lost."""
-        group = f"{class_key(shard.cells)}/"
+        group = f"{planned_key(shard.generation, shard.cells)}/"
         if lost := [mending.key for mending in self.mendings if mending.end == LOST and mending.key.startswith(group)]:
             raise StoreError(f"it is computed from {lost[0]}, which is lost")
 
@@ -268,7 +272,7 @@ class Repair:
 
     def _is_complete(self) -> bool:
         """Whether the twin has all that describes a dataset."""
-        needed = {HEADER, PLAN, *self.contents}
+        needed = {HEADER, *self.contents, *(key for key in self.files if key.startswith(f"{PLANS}/"))}
         return all(has_object(self.twin, key) for key in needed)
 
     def _adopt(self, key: str, maker: Path) -> None:

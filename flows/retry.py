@@ -1,24 +1,20 @@
-"""Computes failed samples again; all others, and every byte stored of them, stay as they are."""
+"""Failed samples get a second place, in a generation of their own: no finished shard is touched."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from flows.progress import Meter
-from flows.shard import Work, compute_planned, read_work, report_outcome
-from pipeline.failures import MoleculeFailed
-from storage.claims import claim_shard, claim_store
+from flows.compute import compute_missing
+from flows.fleet import count_slots, open_cluster
+from flows.plan import plan_dataset
+from flows.status import RunRecord
+from storage.claims import claim_store
 from storage.errors import RequestError
-from storage.layout import class_key, open_group, receipt_key
+from storage.generations import Place, read_latest, write_generation
 from storage.manifest import unseal
-from storage.objects import Location, delete_object
-from storage.plan import PlannedSample, Shard, read_shard_samples
-from storage.reader import restore_state
-from storage.receipts import Outcome, has_receipt, read_receipt, write_receipt
-from storage.schema import Sample
+from storage.objects import Location
+from storage.outcomes import read_version
+from storage.plan import read_plan
 from storage.seal import is_sealed, seal
-from storage.writer import write_shard
 
 
 @dataclass(frozen=True)
@@ -29,75 +25,43 @@ class Retried:
     ends: dict[str, int]  # by outcome
 
 
-def retry_failures(store: Location, reason: str | None) -> Retried:
-    """Try again what failed while it was computed, with the limits that the store has now.
+def retry_failures(store: Location, reason: str | None, workers: int, cluster: str | None, begun: float) -> Retried:
+    """Try again what failed while it was computed, with the limits that the store has now; then seal it.
 
-    Raises RequestError where nothing failed so. What failed before any computing, or fits in no box, is left alone.
+    A retry that is interrupted is finished by the same command, or by `rhoflow build`. Raises RequestError where the
+    store is not sealed, or nothing failed so. What failed before any computing, or fits in no box, is left alone.
     """
     with claim_store(store):
-        work = read_work(store)
-        waiting = {shard: rows for shard in work.plan.shards() if (rows := find_failures(store, shard, reason))}
-        if not waiting:
-            what = f"no computed sample failed with {reason}" if reason else "no computed sample failed"
-            raise RequestError(f"{store}: {what}: `rhoflow failures {store}` lists what did")
-        sealed = is_sealed(store)
-        unseal(store)
-        ends: Counter[str] = Counter()
-        with Meter("retries", sum(map(len, waiting.values())), unit="samples") as meter:
-            for shard, rows in waiting.items():
-                tried = retry_shard(store, shard, rows, work)
-                ends.update(outcome.outcome for outcome in tried)
-                meter.advance(len(tried), sum(outcome.outcome != "ok" for outcome in tried))
-        if sealed:
-            seal(store)
+        latest = read_latest(store)
+        if is_sealed(store):
+            places = find_failures(store, reason)
+            unseal(store)
+            number, parts = latest.number + 1, latest.first_part + latest.parts
+            latest = replace(latest, number=number, first_part=parts, parts=0, retried=places, reuse=None)
+            write_generation(store, latest)
+        elif not latest.retried:
+            raise RequestError(f"{store} is not sealed yet: finish its build first, then try again what failed")
+        plan_dataset(store)
+        with open_cluster(workers, cluster) as client:
+            compute_missing(store, client, RunRecord(store, count_slots(client), begun))
+        seal(store)
+    version = read_version(store, plan := read_plan(store))
+    ends = Counter(version.outcomes[now].outcome for _, now in plan.generations[-1].retried)
     return Retried(ends.total(), dict(sorted(ends.items())))
 
 
-def find_failures(store: Location, shard: Shard, reason: str | None) -> list[int]:
-    """Rows within a shard whose samples failed, for that reason where one is given."""
-    if not has_receipt(store, shard.number):
-        return []
-    ends = [outcome.outcome for outcome in read_receipt(store, shard.number).outcomes]
-    return [row for row, end in enumerate(ends) if end != "ok" and reason in (None, end)]
-
-
-def retry_shard(store: Location, shard: Shard, rows: Sequence[int], work: Work) -> list[Outcome]:
-    """Compute these rows again, and store the shard anew where one succeeds; their outcomes now."""
-    with claim_shard(store, shard.number):
-        receipt, planned = read_receipt(store, shard.number), read_shard_samples(store, shard)
-        reports = {row: compute_planned(planned[row], work) for row in rows}
-        outcomes, objects = list(receipt.outcomes), receipt.objects
-        for row, report in reports.items():
-            outcomes[row] = report_outcome(planned[row].conformer.id, report)
-        if any(outcomes[row].outcome == "ok" for row in rows):
-            samples: list[Sample | None] = []
-            for row, outcome in enumerate(outcomes):
-                end = reports[row].end if row in reports else None
-                if isinstance(end, MoleculeFailed) or outcome.outcome != "ok":
-                    samples.append(None)
-                else:
-                    samples.append(end or read_stored_sample(store, shard, row, planned[row], outcome, work))
-            delete_object(store, receipt_key(shard.number))  # a kill from here on leaves work, nothing torn
-            objects = write_shard(store, work.plan, shard, samples)
-        spent = {"retry_seconds": sum(report.seconds for report in reports.values())}
-        circumstances = {**receipt.circumstances, **spent}
-        write_receipt(store, replace(receipt, outcomes=outcomes, objects=objects, circumstances=circumstances))
-        return [outcomes[row] for row in rows]
-
-
-def read_stored_sample(
-    store: Location, shard: Shard, row: int, planned: PlannedSample, outcome: Outcome, work: Work
-) -> Sample:
-    """A sample as its shard holds it."""
-    group: Any = open_group(store, "r", class_key(shard.cells))
-    index = shard.first + row
-    box = tuple(slice(cells) for cells in planned.grid.shape)
-    channels = {channel.name: group[channel.name][(index, ..., *box)] for channel in work.plan.channels}
-    states = {}
-    for density in work.plan.densities if work.plan.keeps_wavefunctions else ():
-        basis = work.engines[density].basis(planned.conformer.numbers)  # type: ignore[union-attr]
-        states[density] = restore_state(group, index, planned.conformer, basis, density, outcome.facts)
-    return Sample(planned.conformer, planned.grid, channels, states)
+def find_failures(store: Location, reason: str | None) -> list[Place]:
+    """Of samples that failed while they were computed, for that reason where one is given."""
+    version = read_version(store, read_plan(store))
+    places = [
+        place
+        for place in sorted(version.owners)
+        if (end := version.outcomes[place].outcome) != "ok" and reason in (None, end)
+    ]
+    if not places:
+        what = f"no computed sample failed with {reason}" if reason else "no computed sample failed"
+        raise RequestError(f"{store}: {what}: `rhoflow failures {store}` lists what did")
+    return places
 
 
 def describe(retried: Retried) -> str:

@@ -1,12 +1,14 @@
 """Flows that run by themselves: on a cron of this machine, or as deployments of a Prefect server."""
 
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from prefect import flow, get_run_logger
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
+from flows.artifacts import name_run
 from flows.dataset import build_dataset
 from flows.diff import diff_stores
 from flows.regenerate import regenerate
@@ -15,7 +17,7 @@ from storage.identity import fingerprint
 from storage.objects import Location, has_object, locate, name_store, resolve
 
 
-@flow(name="rhoflow-nightly", persist_result=False)
+@flow(name="rhoflow-nightly", flow_run_name=name_run, persist_result=False)
 def run_nightly(
     recipe: Path,
     store: Location | str,
@@ -30,7 +32,7 @@ def run_nightly(
         train_model(config, runs, store)
 
 
-@flow(name="rhoflow-train", persist_result=False)
+@flow(name="rhoflow-train", flow_run_name=name_run, persist_result=False)
 def train_model(config: Path, runs: Path, store: Location | str) -> None:
     """Train in a folder of `runs` named after the dataset's content: each content once, earlier models stay."""
     from training.checkpoint import LAST, read_state
@@ -46,7 +48,7 @@ def train_model(config: Path, runs: Path, store: Location | str) -> None:
     get_run_logger().info("%s is trained on %s", run, store)
 
 
-@flow(name="rhoflow-regenerate", persist_result=False)
+@flow(name="rhoflow-regenerate", flow_run_name=name_run, persist_result=False)
 def rebuild(store: Location | str, new: Location | str, workers: int = 1) -> None:
     """Build a dataset again from itself; fails where the two do not agree."""
     store, new = locate(store), locate(new)
@@ -66,10 +68,13 @@ def serve_nightly(
     config, runs = training or (None, None)
     parameters = {"recipe": recipe, "store": store, "config": config, "runs": runs}
     paths = {name: str(resolve(path)) if path else None for name, path in parameters.items()}
+    profile = cluster if cluster is None or "://" in cluster else str(Path(cluster).resolve())
     run_nightly.serve(
         name=name_store(store),
+        tags=[name_store(store)],
+        version=version("rhoflow"),
         schedules=[schedule],
-        parameters={**paths, "workers": workers, "cluster": cluster},
+        parameters={**paths, "workers": workers, "cluster": profile},
         limit=1,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

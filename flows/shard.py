@@ -12,15 +12,18 @@ from flows.isolation import Report, shared_child
 from flows.kept import KeptStates, open_kept_states
 from flows.kernel import name_kernel
 from flows.recipe import Recipe
+from flows.reuse import KnownSamples, open_known
 from pipeline.engines.protocol import DensityEngine
 from pipeline.failures import FailedBefore, MoleculeFailed
 from pipeline.sample import Fields, compute_sample, sample_states
 from storage.claims import claim_shard
+from storage.generations import count_generations, read_generation
 from storage.header import read_header
-from storage.layout import HEADER, PLAN
+from storage.layout import HEADER, plan_key
 from storage.objects import Location, checksum_object, locate
-from storage.plan import Plan, PlannedSample, read_plan, read_shard_samples
+from storage.plan import Plan, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
+from storage.sample_tables import PlannedSample
 from storage.schema import ElectronicState, Sample
 from storage.writer import write_shard
 
@@ -37,7 +40,8 @@ class Work:
 
 
 def read_work(store: Location) -> Work:
-    return _read_work(store, checksum_object(store, PLAN) + checksum_object(store, HEADER))
+    last = plan_key(count_generations(store))
+    return _read_work(store, checksum_object(store, last) + checksum_object(store, HEADER))
 
 
 @functools.lru_cache(maxsize=2)
@@ -61,15 +65,17 @@ def _compute_missing_shard(store: Location, number: int) -> Receipt:
     started = time.monotonic()
     work = read_work(store)
     shard = work.plan.shards()[number]
-    planned = read_shard_samples(store, shard)
-    reports = [compute_planned(sample, work) for sample in planned]
-    samples = [None if isinstance(report.end, MoleculeFailed) else report.end for report in reports]
-    objects = write_shard(store, work.plan, shard, samples)
+    origin = read_generation(store, shard.generation).reuse
+    known = open_known(origin) if origin else None
+    computed = [take_or_compute(planned, work, known) for planned in read_shard_samples(store, shard)]
+    reports = [one.report for one in computed]
+    objects = write_shard(store, work.plan, shard, [one.sample for one in computed])
     receipt = Receipt(
         shard=number,
-        outcomes=[report_outcome(sample.conformer.id, report) for sample, report in zip(planned, reports, strict=True)],
+        outcomes=[one.outcome for one in computed],
         objects=objects,
         circumstances={
+            "taken_over": sum(one.is_taken for one in computed),
             "computing_seconds": sum(report.seconds for report in reports),
             "wall_seconds": time.monotonic() - started,
             "sample_seconds": [report.seconds for report in reports],
@@ -84,14 +90,34 @@ def _compute_missing_shard(store: Location, number: int) -> Receipt:
     return receipt
 
 
-def compute_planned(sample: PlannedSample, work: Work) -> Report[Sample]:
-    """One sample, in the child: solved, or voxelized from the wavefunctions that are kept elsewhere."""
+@dataclass(frozen=True)
+class Computed:
+    """A sample, or None where it failed, with what the receipt says of it and how it came about."""
+
+    sample: Sample | None
+    outcome: Outcome
+    report: Report[Sample]
+    is_taken: bool = False  # from another store, whole
+
+
+def take_or_compute(planned: PlannedSample, work: Work, known: KnownSamples | None) -> Computed:
+    """The sample as another store has it, or computed from what that store has of it."""
+    if known and (taken := known.take_sample(planned)):
+        return Computed(taken.sample, taken.outcome, Report(taken.sample, 0.0), is_taken=True)
+    states = known.take_states(planned, list(work.plan.densities)) if known else {}
+    report = compute_planned(planned, work, states)
+    sample = None if isinstance(report.end, MoleculeFailed) else report.end
+    return Computed(sample, report_outcome(planned.conformer.id, report), report)
+
+
+def compute_planned(sample: PlannedSample, work: Work, known: dict[str, ElectronicState]) -> Report[Sample]:
+    """One sample, in the child: solved but for the `known` states, or voxelized from wavefunctions kept elsewhere."""
     limits = work.recipe.limits
     child = shared_child(limits.memory_gib)
     what = (sample.conformer, sample.grid)
     how = (work.engines, work.fields)
     if work.kept is None:
-        return child.run(compute_sample, *what, *how, seconds=limits.seconds_per_molecule)
+        return child.run(compute_sample, *what, *how, known, seconds=limits.seconds_per_molecule)
     try:
         states = work.kept.read(sample)
     except FailedBefore as failure:
@@ -117,6 +143,8 @@ def _state_facts(name: str, state: ElectronicState) -> dict[str, float]:
         f"{name}_homo_hartree": state.homo,
         f"{name}_lumo_hartree": state.lumo,
         f"{name}_spin_square": state.spin_square,
+        f"{name}_spin_contamination": state.spin_contamination,
+        f"{name}_rung": float(state.rung),
         f"{name}_orbitals": float(len(state.occupations)),
         f"{name}_alpha_orbitals": float(state.alpha_orbitals),
         **dipole,

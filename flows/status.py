@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from storage.generations import count_generations, count_parts, read_latest
 from storage.header import read_header
-from storage.layout import SOURCE_END, conformers_key, receipt_key, run_key
+from storage.layout import conformers_key, receipt_key, run_key
 from storage.manifest import vouch_again
 from storage.objects import Location, has_object, list_keys, read_record, write_record
 from storage.outcomes import MISSING, read_row_outcomes
@@ -15,6 +16,8 @@ from storage.parts import read_circumstances
 from storage.plan import is_planned, read_plan
 from storage.receipts import has_receipt
 from storage.seal import is_sealed
+
+SECONDS_BETWEEN_RECORDS = 1
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Status:
     failed: dict[str, int]  # rows by reason
     missing: int  # rows still to be computed
     sealed: bool
+    version: int  # of the dataset: each state of its source is one
     computing_seconds: float  # CPU seconds of the child processes
     wall_seconds: float  # of the runs that computed something
     workers: int  # of the last of these runs
@@ -56,6 +60,7 @@ def read_status(store: Location) -> Status:
         failed=dict(sorted(counts.items())),
         missing=missing if is_planned(store) else rows,
         sealed=is_sealed(store),
+        version=count_generations(store),
         computing_seconds=computing,
         wall_seconds=sum(run["wall_seconds"] for run in runs),
         workers=int(runs[-1]["workers"]) if runs else 0,
@@ -68,19 +73,21 @@ def status_json(status: Status) -> str:
 
 
 class RunRecord:
-    """What one run has spent so far; written as it goes, so that a killed run counts too."""
+    """What one run has spent so far; written about once a second as it goes, so that a killed run counts too."""
 
     def __init__(self, store: Location, workers: int, started: float) -> None:
         """`started` is the time.time() at which the command began."""
         self._store, self._workers, self._started = store, workers, started
         self._computed = 0
+        self._written = 0.0
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(started)) + f"{started % 1:.3f}"[1:]
         self._key = run_key(stamp)
 
     def count(self, computed: int) -> None:
-        """`computed` more parts or shards were computed, not merely found done."""
+        """`computed` more parts or shards were computed, not merely found done; 0 where there are no more."""
         self._computed += computed
-        if self._computed:
+        if self._computed and (not computed or time.monotonic() - self._written > SECONDS_BETWEEN_RECORDS):
+            self._written = time.monotonic()
             write_record(
                 self._store,
                 self._key,
@@ -94,11 +101,11 @@ class RunRecord:
 
 
 def _count_rows(store: Location) -> int:
-    return int(str(read_record(store, SOURCE_END)["rows"])) if has_object(store, SOURCE_END) else 0
+    return read_latest(store).rows if count_generations(store) else 0
 
 
 def _count_parts(store: Location) -> int:
-    return int(str(read_record(store, SOURCE_END)["parts"])) if has_object(store, SOURCE_END) else 0
+    return count_parts(store) if count_generations(store) else 0
 
 
 def _read_runs(store: Location) -> list[dict[str, float]]:

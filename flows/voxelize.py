@@ -4,19 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.compute import compute_missing
-from flows.conform import source_parts
 from flows.fleet import count_slots, open_cluster
 from flows.plan import place, plan_dataset
 from flows.recipe import Recipe, check_recipe, recipe_values
+from flows.source import copy_conformers, copy_source
 from flows.status import RunRecord, Status, read_status
 from pipeline.failures import TooLarge
 from storage.claims import claim_store
 from storage.errors import RequestError
-from storage.header import Header, Origin, begin_store, read_header
+from storage.generations import Origin, count_generations, read_latest, read_rows
+from storage.header import Header, begin_store, read_header
 from storage.identity import fingerprint
-from storage.layout import SOURCE_END
-from storage.objects import Location, has_object, resolve
-from storage.parts import copy_parts, read_conformer_part
+from storage.objects import Location, resolve
 from storage.plan import read_plan
 from storage.seal import is_sealed, seal
 
@@ -54,22 +53,22 @@ def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Map
         text += f"\n# Voxelized again since, with [{table}] {words}\n" if words else ""
     check_fit(store, check_recipe(recipe, store))
     begin_store(new, Header(recipe, text, Origin(str(resolve(store)), fingerprint(store))))
-    if not has_object(new, SOURCE_END):
-        copy_parts(store, new, source_parts(store))
+    if not count_generations(new):
+        copy_conformers(store, new)
+        copy_source(store, new)
 
 
 def check_fit(store: Location, recipe: Recipe) -> None:
     """Raises RequestError where no molecule of the store fits into the recipe's boxes."""
     failure = None
-    for part in range(source_parts(store)):
-        for row in read_conformer_part(store, part):
-            for conformer in row.conformers:
-                try:
-                    place(conformer, row.row, recipe)
-                except TooLarge as too_large:
-                    failure = too_large
-                else:
-                    return
+    for _, row in read_rows(store, read_latest(store)):
+        for conformer in row.conformers:
+            try:
+                place(conformer, recipe)
+            except TooLarge as too_large:
+                failure = too_large
+            else:
+                return
     if failure:
         raise RequestError(f"{store}: no molecule fits; the last one {failure}: give larger --classes")
 

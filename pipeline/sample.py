@@ -29,12 +29,21 @@ class Fields:
     round_to: float  # electrons/bohr³
 
 
-def compute_sample(conformer: Conformer, grid: Grid, engines: Mapping[str, DensityEngine], fields: Fields) -> Sample:
-    """Solve every density that has orbitals, and put the channels of all on the grid.
+def compute_sample(
+    conformer: Conformer,
+    grid: Grid,
+    engines: Mapping[str, DensityEngine],
+    fields: Fields,
+    known: Mapping[str, ElectronicState] | None = None,
+) -> Sample:
+    """Solve every density that has orbitals and is not `known` already, and put the channels of all on the grid.
 
     Raises a MoleculeFailed when an engine refuses or fails, or when the electrons do not add up.
     """
-    states = {name: engine.solve(conformer) for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
+    states = dict(known or {})
+    for name, engine in engines.items():
+        if name not in states and not isinstance(engine, FieldEngine):
+            states[name] = engine.solve(conformer)
     return sample_states(conformer, grid, states, engines, fields)
 
 

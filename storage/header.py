@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.errors import RequestError, StoreError
-from storage.layout import HEADER, SCHEMA_VERSION, SOURCE_END
+from storage.generations import Origin, count_generations
+from storage.layout import HEADER, SCHEMA_VERSION
 from storage.manifest import vouch_again
 from storage.objects import Json, Location, has_object, is_occupied, read_record, write_record
 
@@ -13,18 +14,10 @@ FREE_KEYS = ("limits", "source.path")  # may differ between runs: what is comput
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The sealed store whose wavefunctions a store is voxelized from."""
-
-    store: str
-    fingerprint: str  # what it holds; where it lies may change
-
-
-@dataclass(frozen=True)
 class Header:
     recipe: Mapping[str, Any]  # every key, defaults filled in
     recipe_text: str  # as its author wrote it
-    origin: Origin | None = None
+    origin: Origin | None = None  # whose wavefunctions the store is voxelized from
 
 
 def begin_store(store: Location, header: Header) -> None:
@@ -42,12 +35,12 @@ def begin_store(store: Location, header: Header) -> None:
             begun_from = f"voxelized from {begun.origin.store}, as it was then" if begun.origin else "built"
             raise RequestError(f"{store} was {begun_from}, not from {header.origin.store}: name a new store")
         differences = list(_differences(begun_with, header.recipe))
-        if begun.origin and not header.origin and not has_object(store, SOURCE_END):
+        if begun.origin and not header.origin and not count_generations(store):
             raise RequestError(
                 f"{store} was begun by `rhoflow voxelize` from {begun.origin.store}, and its rows are not all "
                 "copied yet: run that command again, or name a new folder"
             )
-        if differences and has_object(store, SOURCE_END):
+        if differences and count_generations(store):
             raise RequestError(
                 f"{store} was begun with another recipe: "
                 + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)

@@ -2,7 +2,8 @@
 
 import hashlib
 
-from storage.layout import receipt_key
+from storage.generations import count_parts, read_latest
+from storage.layout import conformers_key, receipt_key
 from storage.manifest import digest_content
 from storage.objects import Location, checksum_object, list_keys
 from storage.plan import read_plan
@@ -17,6 +18,8 @@ def identify(store: Location) -> dict[str, str]:
 
 
 def fingerprint(store: Location) -> str:
-    """sha256 of what the receipts of a finished store say, which holds the checksums of its shards."""
-    receipts = (digest_content(store, receipt_key(shard.number)) for shard in read_plan(store).shards())
-    return hashlib.sha256("".join(receipts).encode()).hexdigest()
+    """sha256 of what a finished store holds: its source rows and their labels, and all that the receipts say."""
+    plan, runs = read_plan(store), read_latest(store).runs
+    receipts = [digest_content(store, receipt_key(shard.number)) for shard in plan.shards()]
+    rows = [digest_content(store, conformers_key(part)) for part in range(count_parts(store))]
+    return hashlib.sha256("".join([*receipts, *rows, str(runs)]).encode()).hexdigest()

@@ -1,8 +1,11 @@
 """Where everything lies inside a store, and how its arrays are encoded."""
 
+import itertools
+import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import zarr
@@ -12,14 +15,14 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from storage.objects import Location
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TABLE_CHUNK = 16384  # rows of a small array in one chunk
 ATOM_CHUNK = 65536
 
+GENERATIONS = "work/generations"
+PLANS = "work/plans"
 HEADER = "work/header.json"  # recipe, its digest, the channels: what the store was begun with
-PLAN = "work/plan.json"
 SEAL = "work/seal.json"  # written last of all: the dataset is complete
-SOURCE_END = "work/source/end.json"  # written when the last source part is
 RECEIPTS = "work/receipts"
 BASIS = "basis"
 ROWS = "rows"
@@ -27,6 +30,31 @@ ROWS = "rows"
 
 def source_key(part: int) -> str:
     return f"work/source/part-{part:06d}.json.gz"
+
+
+def source_copy_key(part: int) -> str:
+    """Once the source has changed, nothing but a copy could give a part back."""
+    return f"work/source/part-{part:06d}.copy.json.gz"
+
+
+def generation_key(number: int) -> str:
+    """Written when the rows that a generation brings are: what the source was then."""
+    return f"{GENERATIONS}/{number:06d}.json.gz"
+
+
+def plan_key(number: int) -> str:
+    """Written last of a generation's plan."""
+    return f"{PLANS}/{number:06d}.json.gz"
+
+
+def planned_key(number: int, cells: int) -> str:
+    """The group of tables that say which samples of a size class a generation brings."""
+    return f"{PLANS}/{number:06d}/cells_{cells}"
+
+
+def version_key(number: int) -> str:
+    """What the root says of a sealed version, kept when a later one is sealed."""
+    return f"work/versions/{number:06d}.json.gz"
 
 
 def conformers_key(part: int) -> str:
@@ -50,16 +78,18 @@ AccessMode: TypeAlias = Literal["r", "r+", "a", "w"]
 
 
 def open_group(store: Location, mode: AccessMode, key: str = "") -> zarr.Group:
-    return zarr.open_group(give_to_zarr(store, mode == "r"), path=key, mode=mode, zarr_format=3, use_consolidated=False)
+    """A root of its own: groups of records, below work/, are no part of the dataset's hierarchy."""
+    below = give_to_zarr(store, mode == "r", key)
+    return zarr.open_group(below, mode=mode, zarr_format=3, use_consolidated=False)
 
 
-def give_to_zarr(store: Location, read_only: bool = False) -> Path | Store:
-    """A store as zarr-python takes it."""
+def give_to_zarr(store: Location, read_only: bool = False, key: str = "") -> Path | Store:
+    """A store, or what lies below `key` in it, as zarr-python takes it."""
     if isinstance(store, Path):
-        return store
+        return store / key
     from storage.zarr_buckets import BucketStore
 
-    return BucketStore(store, read_only=read_only)
+    return BucketStore(store, key, read_only=read_only)
 
 
 def create_sharded(
@@ -86,9 +116,14 @@ def create_sharded(
     )
 
 
-def shard_object(cells: int, name: str, dimensions: int, index: int) -> str:
-    """Key of the stored object that holds the `index`-th shard of an array made by `create_sharded`."""
-    return f"{class_key(cells)}/{name}/c." + ".".join([str(index)] + ["0"] * (dimensions - 1))
+def shard_objects(cells: int, array: Any, index: int) -> list[str]:
+    """Keys of the stored objects that hold the `index`-th shard of an array made by `create_sharded`.
+
+    One, but for arrays that were widened since: samples that came later may have more orbitals than any before.
+    """
+    widths = [range(math.ceil(size / chunk)) for size, chunk in zip(array.shape[1:], array.chunks[1:], strict=True)]
+    places = (".".join(map(str, (index, *place))) for place in itertools.product(*widths))
+    return [f"{class_key(cells)}/{array.basename}/c.{place}" for place in places]
 
 
 def write_table(
@@ -117,17 +152,23 @@ def write_table(
 
 
 def write_text(group: zarr.Group, name: str, texts: list[str], dimension: str) -> None:
-    """Strings as fixed-width UTF-8 bytes, zero-padded, shape (rows, width): every Zarr reader understands them."""
+    """Strings that every Zarr reader understands."""
+    attributes: dict[str, str | list[str]] = {"encoding": "utf-8", "padding": "NUL"}
+    write_table(group, name, encode_text(texts), (dimension, f"{name}_bytes"), attributes)
+
+
+def encode_text(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Strings as fixed-width UTF-8 bytes, zero-padded, shape (rows, width)."""
     encoded = [text.encode() for text in texts]
     width = max([1, *map(len, encoded)])
     padded = np.zeros((len(encoded), width), dtype=np.uint8)
     for row, text in enumerate(encoded):
         padded[row, : len(text)] = np.frombuffer(text, dtype=np.uint8)
-    write_table(group, name, padded, (dimension, f"{name}_bytes"), {"encoding": "utf-8", "padding": "NUL"})
+    return padded
 
 
 def decode_text(padded: NDArray[np.uint8]) -> list[str]:
-    """The inverse of `write_text`."""
+    """The inverse of `encode_text`."""
     return [row.tobytes().rstrip(b"\0").decode() for row in padded]
 
 

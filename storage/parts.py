@@ -1,14 +1,13 @@
 """Source rows and their conformers, in parts of a fixed number of rows: each part one object, written whole."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from storage.layout import SOURCE_END, conformers_key, source_key
-from storage.objects import Json, Location, copy_object, read_record, write_record
+from storage.layout import conformers_key, source_copy_key, source_key
+from storage.objects import Json, Location, read_record, write_record
 from storage.schema import Conformer, FloatArray, IntArray, Label, Molecule
 
 ROWS_PER_PART = 64
@@ -26,15 +25,38 @@ class ConformedRow:
     conformers: Sequence[Conformer] = ()
 
 
-def write_source_part(store: Location, part: int, molecules: Sequence[Molecule]) -> None:
-    records: list[Json] = [_molecule_record(molecule) for molecule in molecules]
-    write_record(store, source_key(part), {"molecules": records})
+@dataclass(frozen=True)
+class KnownRow:
+    """A row whose conformers exist, because only its labels, id or place in the source are new."""
+
+    store: str  # "" where it is the same store
+    part: int
+    index: int
 
 
-def read_source_part(store: Location, part: int) -> list[Molecule]:
-    records: Any = read_record(store, source_key(part))["molecules"]
+@dataclass(frozen=True)
+class SourceRow:
+    molecule: Molecule
+    known: KnownRow | None = None
+    content: str = ""  # sha256 of the file of its own that holds its density, where there is one
+
+
+def write_source_part(store: Location, part: int, rows: Sequence[SourceRow]) -> None:
+    """In two copies."""
+    records: list[Json] = [
+        {**vars(row), "molecule": molecule_record(row.molecule), "known": vars(row.known) if row.known else None}
+        for row in rows
+    ]
+    for key in (source_copy_key(part), source_key(part)):
+        write_record(store, key, {"rows": records})
+
+
+def read_source_part(store: Location, part: int) -> list[SourceRow]:
+    records: Any = read_record(store, source_key(part))["rows"]
     return [
-        Molecule(**{**record, "numbers": _integers(record["numbers"]), "positions": _floats(record["positions"])})
+        SourceRow(
+            _molecule(record["molecule"]), KnownRow(**record["known"]) if record["known"] else None, record["content"]
+        )
         for record in records
     ]
 
@@ -55,24 +77,19 @@ def read_conformer_part(store: Location, part: int) -> list[ConformedRow]:
     ]
 
 
-def copy_parts(store: Location, new: Location, parts: int) -> None:
-    """The source rows and conformers of one store become those of another, at no computing time; their end, last."""
-    for part in range(parts):
-        copy_object(store, new, source_key(part))
-        conformed = read_conformer_part(store, part)
-        write_conformer_part(new, part, conformed, {"computing_seconds": 0.0, "host": platform.node()})
-    copy_object(store, new, SOURCE_END)
-
-
 def read_circumstances(store: Location, key: str) -> dict[str, Any]:
     """The block of a part or receipt that says how it came about rather than what it holds."""
     circumstances: Any = read_record(store, key)["circumstances"]
     return dict(circumstances)
 
 
-def _molecule_record(molecule: Molecule) -> dict[str, Any]:
+def molecule_record(molecule: Molecule) -> dict[str, Any]:
     labels = {name: _without_nan(value) for name, value in molecule.labels.items()}
     return {**vars(molecule), "labels": labels, **_geometry(molecule.numbers, molecule.positions)}
+
+
+def _molecule(record: dict[str, Any]) -> Molecule:
+    return Molecule(**{**record, "numbers": _integers(record["numbers"]), "positions": _floats(record["positions"])})
 
 
 def _row_record(row: ConformedRow) -> dict[str, Any]:

@@ -1,30 +1,24 @@
 """Which sample is computed where: every conformer's size class, shard and row, fixed before any density is computed."""
 
+import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from storage.errors import StoreError
+from storage.generations import Place, count_generations
 from storage.header import read_header
-from storage.layout import BASIS, PLAN, class_key, create_sharded, decode_text, open_group, write_table, write_text
+from storage.layout import BASIS, class_key, create_sharded, open_group, plan_key, planned_key, write_table
 from storage.objects import Location, has_object, read_record, write_record
-from storage.schema import Basis, Conformer, FloatArray, Grid, Shell
+from storage.sample_tables import PlannedSample, read_samples, tabulate, write_tables
+from storage.schema import Basis, FloatArray, Shell
 
 Attributes = dict[str, str | list[str]]
-
-
-@dataclass(frozen=True)
-class PlannedSample:
-    """A conformer with its place. Positions are those computed and stored: turned, where a rotation says so."""
-
-    conformer: Conformer
-    row: int  # of the source
-    grid: Grid
-    split: str
-    rotation: FloatArray  # (3, 3); stored position = rotation @ source position
 
 
 @dataclass(frozen=True)
@@ -64,28 +58,66 @@ class Shard:
     index: int  # within its class: which stored object
     first: int
     last: int
+    generation: int  # that brought them
+    begin: int  # the first row that this generation has in the class
+
+
+@dataclass(frozen=True)
+class GenerationPlan:
+    """What one generation brings. Its samples begin with a stored object of their own in every class."""
+
+    number: int
+    first: Mapping[int, int]  # by size class, ascending: the row of its first sample
+    samples: Mapping[int, int]  # by size class: how many
+    refusals: Sequence[Refusal]
+    aliases: Mapping[str, Place]  # id of a conformer → the sample of the same molecule, geometry and settings
+    retried: Sequence[tuple[Place, Place]]  # where a failed sample lay, and where it is tried again
+    bases: Mapping[str, Mapping[int, str]]  # by density and element, of all generations so far: a digest of its shells
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be computed. `samples` counts those of each size class, ascending."""
+    """What is to be computed, by all generations together."""
 
-    rows: int  # of the source
-    parts: int
     shard_samples: int
-    samples: Mapping[int, int]
     channels: Sequence[ChannelLayout]
     densities: Sequence[str]
     keeps_wavefunctions: bool
-    refusals: Sequence[Refusal]
-    duplicates: Mapping[str, str]  # sample id → id of the sample with the same molecule and geometry
+    generations: Sequence[GenerationPlan]
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """Rows of the arrays of each size class, ascending: the free ones at the ends of generations among them."""
+        ends = {
+            cells: first + generation.samples[cells]
+            for generation in self.generations
+            for cells, first in generation.first.items()
+        }
+        return dict(sorted(ends.items()))
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Samples of each size class, ascending."""
+        return {
+            cells: sum(generation.samples.get(cells, 0) for generation in self.generations) for cells in self.lengths
+        }
+
+    def until(self, number: int) -> "Plan":
+        """As it was when a generation had been planned."""
+        return replace(self, generations=self.generations[:number])
 
     def shards(self) -> list[Shard]:
-        """Every shard, numbered over all classes."""
+        """Every shard, numbered over all generations and classes."""
+        return self._shards
+
+    @cached_property
+    def _shards(self) -> list[Shard]:
+        size = self.shard_samples
         places = [
-            (cells, index, first, min(first + self.shard_samples, count))
-            for cells, count in sorted(self.samples.items())
-            for index, first in enumerate(range(0, count, self.shard_samples))
+            (cells, row // size, row, min(row + size, begin + generation.samples[cells]), generation.number, begin)
+            for generation in self.generations
+            for cells, begin in generation.first.items()
+            for row in range(begin, begin + generation.samples[cells], size)
         ]
         return [Shard(number, *place) for number, place in enumerate(places)]
 
@@ -93,81 +125,85 @@ class Plan:
 def write_plan(
     store: Location, plan: Plan, samples: Mapping[int, Sequence[PlannedSample]], densities: Sequence[DensityLayout]
 ) -> None:
-    """Create every array at its full size, fill in what is known of each sample, then put the plan itself, last."""
-    root = open_group(store, "a")
+    """Add the last of the plan's generations: its tables, then room for its samples, then the plan itself, last."""
+    generation = plan.generations[-1]
+    open_group(store, "a")
     for density in densities:
         _write_basis(store, density)
     for cells, planned in samples.items():
-        group = root.require_group(class_key(cells))
-        _write_sample_table(store, cells, planned)
-        _create_channels(store, cells, plan)
-        for density in densities if plan.keeps_wavefunctions else ():
-            _create_wavefunctions(store, cells, plan.shard_samples, planned, density)
+        write_tables(open_group(store, "w", planned_key(generation.number, cells)), tabulate(planned))
+        group = open_group(store, "a", class_key(cells))
         group.attrs["cells"] = cells
+        _make_channels(group, cells, plan)
+        for density in densities if plan.keeps_wavefunctions else ():
+            _make_wavefunctions(group, cells, plan, planned, density)
     os.sync()  # the plan vouches for them
     write_record(
         store,
-        PLAN,
+        plan_key(generation.number),
         {
-            **vars(plan),
-            "samples": {str(cells): count for cells, count in plan.samples.items()},
+            "shard_samples": plan.shard_samples,
             "channels": [vars(channel) for channel in plan.channels],
-            "refusals": [vars(refusal) for refusal in plan.refusals],
+            "densities": plan.densities,
+            "keeps_wavefunctions": plan.keeps_wavefunctions,
+            "generation": {**vars(generation), "refusals": [vars(refusal) for refusal in generation.refusals]},
         },
     )
 
 
 def is_planned(store: Location) -> bool:
-    return has_object(store, PLAN)
+    """Whether all that was read of the source has its place."""
+    number = count_generations(store)
+    return bool(number) and has_object(store, plan_key(number))
 
 
 def read_plan(store: Location) -> Plan:
-    """Raises RequestError where there is no store, StoreError where planning has not finished."""
+    """Of every generation that is planned.
+
+    Raises RequestError where there is no store, StoreError where planning has not finished once.
+    """
     read_header(store)
-    if not is_planned(store):
+    numbers = [number for number in range(1, count_generations(store) + 1) if has_object(store, plan_key(number))]
+    if not numbers:
         raise StoreError(f"{store} has no plan yet: run `rhoflow plan RECIPE {store}` (or `rhoflow build`)")
-    record: Any = read_record(store, PLAN)
+    records: list[Any] = [read_record(store, plan_key(number)) for number in numbers]
     return Plan(
-        **{
-            **record,
-            "samples": {int(cells): count for cells, count in record["samples"].items()},
-            "channels": [ChannelLayout(**{**entry, "types": tuple(entry["types"])}) for entry in record["channels"]],
-            "refusals": [Refusal(**entry) for entry in record["refusals"]],
-        }
+        shard_samples=records[-1]["shard_samples"],
+        channels=[ChannelLayout(**{**entry, "types": tuple(entry["types"])}) for entry in records[-1]["channels"]],
+        densities=records[-1]["densities"],
+        keeps_wavefunctions=records[-1]["keeps_wavefunctions"],
+        generations=[_read_generation(record["generation"]) for record in records],
+    )
+
+
+def _read_generation(record: Any) -> GenerationPlan:
+    return GenerationPlan(
+        number=record["number"],
+        first={int(cells): row for cells, row in record["first"].items()},
+        samples={int(cells): count for cells, count in record["samples"].items()},
+        refusals=[Refusal(**entry) for entry in record["refusals"]],
+        aliases={id: Place(*place) for id, place in record["aliases"].items()},
+        retried=[(Place(*was), Place(*now)) for was, now in record["retried"]],
+        bases={
+            density: {int(element): digest for element, digest in digests.items()}
+            for density, digests in record["bases"].items()
+        },
     )
 
 
 def read_shard_samples(store: Location, shard: Shard) -> list[PlannedSample]:
-    """The samples of one shard, in row order."""
-    return read_planned_samples(store, shard.cells, shard.first, shard.last)
+    """The samples of one shard, in row order, as they were planned."""
+    group = open_group(store, "r", planned_key(shard.generation, shard.cells))
+    return read_samples(group, shard.first - shard.begin, shard.last - shard.begin)
 
 
-def read_planned_samples(store: Location, cells: int, first: int, last: int) -> list[PlannedSample]:
-    """Rows `first` to `last` (exclusive) of one size class."""
-    group: Any = open_group(store, "r", class_key(cells))
-    offsets = group["atom_offset"][first : last + 1]
-    numbers = group["number"][offsets[0] : offsets[-1]]
-    positions = group["position"][offsets[0] : offsets[-1]]
-    texts = {name: decode_text(group[name][first:last]) for name in ("id", "smiles", "group", "split")}
-    rows, charges, unpaired = (group[name][first:last] for name in ("row", "charge", "unpaired"))
-    origins, spacings, rotations = (group[name][first:last] for name in ("origin", "spacing", "rotation"))
-    shapes = group["grid_shape"][first:last].tolist()
-    planned = []
-    for k in range(last - first):
-        atoms = slice(offsets[k] - offsets[0], offsets[k + 1] - offsets[0])
-        conformer = Conformer(
-            id=texts["id"][k],
-            numbers=numbers[atoms],
-            positions=positions[atoms],
-            charge=int(charges[k]),
-            unpaired=int(unpaired[k]),
-            smiles=texts["smiles"][k],
-            group=texts["group"][k],
-        )
-        nx, ny, nz = shapes[k]
-        grid = Grid((nx, ny, nz), _triple(spacings[k]), _triple(origins[k]))
-        planned.append(PlannedSample(conformer, int(rows[k]), grid, texts["split"][k], rotations[k]))
-    return planned
+def digest_shells(shells: Sequence[Shell]) -> str:
+    """Equal for the same shells of an element."""
+    digest = hashlib.sha256()
+    for shell in shells:
+        digest.update(np.array([shell.angular_momentum, shell.cartesian], dtype=np.int64).tobytes())
+        digest.update(np.array([shell.exponents, shell.coefficients], dtype=np.float64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def read_basis(store: Location, density: str) -> Basis:
@@ -185,10 +221,6 @@ def read_basis(store: Location, density: str) -> Basis:
     return Basis(shells)
 
 
-def _triple(values: FloatArray) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
-
-
 def _write_basis(store: Location, density: DensityLayout) -> None:
     group = open_group(store, "a", BASIS).require_group(density.name)
     shells = [(number, shell) for number, of_element in sorted(density.basis.shells.items()) for shell in of_element]
@@ -204,89 +236,61 @@ def _write_basis(store: Location, density: DensityLayout) -> None:
     write_table(group, "coefficient", coefficients, ("primitive",))
 
 
-def _write_sample_table(store: Location, cells: int, planned: Sequence[PlannedSample]) -> None:
-    group = open_group(store, "a", class_key(cells))
-    conformers = [sample.conformer for sample in planned]
-    write_text(group, "id", [conformer.id for conformer in conformers], "sample")
-    write_text(group, "smiles", [conformer.smiles for conformer in conformers], "sample")
-    write_text(group, "group", [conformer.group for conformer in conformers], "sample")
-    write_text(group, "split", [sample.split for sample in planned], "sample")
-    write_table(group, "row", np.array([sample.row for sample in planned], dtype=np.int64), ("sample",))
-    charges = np.array([conformer.charge for conformer in conformers], dtype=np.int64)
-    write_table(group, "charge", charges, ("sample",), {"units": "e"})
-    unpaired = np.array([conformer.unpaired for conformer in conformers], dtype=np.int64)
-    write_table(group, "unpaired", unpaired, ("sample",), {"long_name": "unpaired electrons"})
-    offsets = np.cumsum([0] + [len(conformer.numbers) for conformer in conformers]).astype(np.int64)
-    write_table(
-        group, "atom_offset", offsets, ("sample_end",), {"long_name": "first atom of each sample, then the end"}
-    )
-    numbers = np.concatenate([conformer.numbers for conformer in conformers]).astype(np.int64)
-    write_table(group, "number", numbers, ("atom",), {"long_name": "atomic number"})
-    positions = np.concatenate([conformer.positions for conformer in conformers])
-    write_table(group, "position", positions, ("atom", "axis"), {"units": "bohr"})
-    centre = {"units": "bohr", "long_name": "centre of cell (0, 0, 0)"}
-    write_table(group, "origin", np.array([sample.grid.origin for sample in planned]), ("sample", "axis"), {**centre})
-    write_table(
-        group, "spacing", np.array([sample.grid.spacing for sample in planned]), ("sample", "axis"), {"units": "bohr"}
-    )
-    shapes = np.array([sample.grid.shape for sample in planned], dtype=np.int64)
-    held = {"long_name": "cells of the sample along each axis; the rest of its array is padding"}
-    write_table(group, "grid_shape", shapes, ("sample", "axis"), {**held})
-    turned = {"long_name": "stored position = rotation @ source position"}
-    rotations = np.array([sample.rotation for sample in planned], dtype=np.float64)
-    write_table(group, "rotation", rotations, ("sample", "axis", "source_axis"), {**turned})
-    for axis, name in enumerate("xyz"):
-        _write_coordinate(group, name, cells, {sample.grid.spacing[axis] for sample in planned})
-
-
-def _write_coordinate(group: Any, name: str, cells: int, spacings: set[float]) -> None:
-    """Offsets along one axis, the same for every sample; where their spacings differ, the number of the cell."""
-    if len(spacings) == 1:
-        along = {"units": "bohr", "long_name": f"{name} of the cell centre from the sample's origin"}
-        write_table(group, name, spacings.pop() * np.arange(cells), (name,), {**along})
-    else:
-        numbered = {
-            "units": "1",
-            "long_name": f"number of the cell along {name}; spacings differ from sample to sample",
-        }
-        write_table(group, name, np.arange(cells, dtype=np.float64), (name,), {**numbered})
-
-
-def _create_channels(store: Location, cells: int, plan: Plan) -> None:
-    group = open_group(store, "a", class_key(cells))
+def _make_channels(group: Any, cells: int, plan: Plan) -> None:
     for channel in plan.channels:
-        leading = (plan.samples[cells], *([len(channel.types)] if channel.types else []))
+        types = [len(channel.types)] if channel.types else []
         dimensions = ("sample", *([f"{channel.name}_type"] if channel.types else []), "x", "y", "z")
         attributes: Attributes = {"units": channel.units, "long_name": channel.long_name}
         attributes["coordinates"] = "id row charge unpaired origin split smiles"
         if channel.types:
             attributes["types"] = list(channel.types)
-        if channel.name not in group:
-            shape = (*leading, cells, cells, cells)
-            create_sharded(group, channel.name, shape, plan.shard_samples, "float32", dimensions, attributes)
+        shape = (plan.lengths[cells], *types, cells, cells, cells)
+        _make_room(group, channel.name, shape, plan.shard_samples, "float32", dimensions, attributes)
 
 
-def _create_wavefunctions(
-    store: Location, cells: int, shard_samples: int, planned: Sequence[PlannedSample], density: DensityLayout
+def _make_wavefunctions(
+    group: Any, cells: int, plan: Plan, planned: Sequence[PlannedSample], density: DensityLayout
 ) -> None:
-    group = open_group(store, "a", class_key(cells))
     functions = max(density.basis.size(sample.conformer.numbers) for sample in planned)
-    shape = (len(planned), density.orbitals[cells], functions)
+    shape = (plan.lengths[cells], density.orbitals[cells], functions)
     about: Attributes = {"long_name": f"orbital coefficients of density {density.name}, zero-padded"}
-    axes = (f"orbital_{density.name}", f"function_{density.name}")
-    if f"orbitals_{density.name}" not in group:
-        create_sharded(group, f"orbitals_{density.name}", shape, shard_samples, "float64", ("sample", *axes), about)
-    if f"occupations_{density.name}" not in group:
-        about = {"long_name": f"occupations of density {density.name}, zero-padded", "units": "electrons"}
-        create_sharded(
-            group, f"occupations_{density.name}", shape[:2], shard_samples, "float64", ("sample", axes[0]), about
-        )
+    axes = ("sample", f"orbital_{density.name}", f"function_{density.name}")
+    _make_room(group, f"orbitals_{density.name}", shape, plan.shard_samples, "float64", axes, about)
+    about = {"long_name": f"occupations of density {density.name}, zero-padded", "units": "electrons"}
+    _make_room(group, f"occupations_{density.name}", shape[:2], plan.shard_samples, "float64", axes[:2], about)
+
+
+def _make_room(
+    group: Any,
+    name: str,
+    shape: tuple[int, ...],
+    shard_samples: int,
+    dtype: str,
+    dimensions: tuple[str, ...],
+    attributes: Attributes,
+) -> None:
+    """Create an array over samples, or let one that exists grow to the shape; no stored object is touched.
+
+    Its other axes grow by whole chunks, so that what lies in a chunk never depends on what comes later.
+    """
+    if name not in group:
+        create_sharded(group, name, shape, shard_samples, dtype, dimensions, attributes)
+        return
+    array = group[name]
+    widths = zip(shape[1:], array.shape[1:], array.chunks[1:], strict=True)
+    grown = (max(shape[0], array.shape[0]), *(max(had, math.ceil(n / chunk) * chunk) for n, had, chunk in widths))
+    if grown != array.shape:
+        array.resize(grown)
 
 
 def estimate_costs(store: Location, plan: Plan) -> list[float]:
     """A relative cost of every shard, by number: Σ atoms³ of its samples."""
-    costs: dict[int, FloatArray] = {}
-    for cells in plan.samples:
-        group: Any = open_group(store, "r", class_key(cells))
-        costs[cells] = np.diff(group["atom_offset"][...]).astype(np.float64) ** 3
-    return [float(costs[shard.cells][shard.first : shard.last].sum()) for shard in plan.shards()]
+    costs: dict[tuple[int, int], FloatArray] = {}
+    for generation in plan.generations:
+        for cells in generation.first:
+            group: Any = open_group(store, "r", planned_key(generation.number, cells))
+            costs[generation.number, cells] = np.diff(group["atom_offset"][...]).astype(np.float64) ** 3
+    return [
+        float(costs[shard.generation, shard.cells][shard.first - shard.begin : shard.last - shard.begin].sum())
+        for shard in plan.shards()
+    ]

@@ -12,18 +12,22 @@ import zarr
 from numpy.typing import NDArray
 
 from storage.errors import RequestError, StoreError
-from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text, give_to_zarr
+from storage.layout import ROWS, SCHEMA_VERSION, SEAL, class_key, decode_text, give_to_zarr, version_key
 from storage.levels import coarsen
-from storage.objects import Location, has_object, locate
-from storage.plan import PlannedSample, read_basis, read_planned_samples
+from storage.objects import Location, has_object, locate, read_record
+from storage.outcomes import Version, read_version
+from storage.plan import read_basis, read_plan
+from storage.sample_tables import PlannedSample, read_samples
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray, Sampling
 
-EMPTY_TABLE = ["outcome", "row", "conformer", "cells", "sample", "split"]  # of a dataset in which nothing was planned
+EMPTY_TABLE = ["row", "conformer", "cells", "sample", "split"]  # of a dataset in which nothing was planned
 NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "origin", "spacing", "grid_shape")
 
 
-def open_dataset(path: str | Location) -> "Dataset":
+def open_dataset(path: str | Location, version: int | None = None) -> "Dataset":
     """The sealed dataset at `path`, which may be a URL: s3://bucket/name.zarr.
+
+    As it is, or as its numbered `version` was, also while the next one is built.
 
     Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
@@ -33,14 +37,19 @@ def open_dataset(path: str | Location) -> "Dataset":
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
     root = zarr.open_group(give_to_zarr(store, read_only=True), mode="r", zarr_format=3)
-    if not has_object(store, SEAL):
+    if not has_object(store, SEAL) and (version is None or not has_object(store, version_key(version))):
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
             f"{store} has schema version {root.attrs['schema_version']}, this rhoflow reads {SCHEMA_VERSION}: "
             "read it with the rhoflow that made it, or build it again"
         )
-    return Dataset(store, root)
+    latest = root.attrs["version"]
+    if version is None or version == latest:
+        return Dataset(store, root)
+    if not has_object(store, version_key(version)):
+        raise RequestError(f"{store} has no sealed version {version}: the last is {latest}")
+    return Dataset(store, root, read_version(store, read_plan(store).until(version)))
 
 
 @dataclass(frozen=True)
@@ -95,15 +104,17 @@ class StoredSample:
 class Dataset:
     """A sealed store. Not safe to use while another process builds into it."""
 
-    def __init__(self, store: Location, root: zarr.Group) -> None:
+    def __init__(self, store: Location, root: zarr.Group, version: Version | None = None) -> None:
+        """`version`: an earlier one than the tables in the store describe."""
         self.store = store
         self._root: Any = root
+        self._version = version
         self._bases: dict[str, Basis] = {}
 
-    @property
+    @cached_property
     def attributes(self) -> dict[str, Any]:
         """Recipe, channels, statistics of the training split, programs, counts."""
-        return dict(self._root.attrs)
+        return read_record(self.store, version_key(self._version.number)) if self._version else dict(self._root.attrs)
 
     @property
     def size_classes(self) -> list[int]:
@@ -115,14 +126,12 @@ class Dataset:
         """One row per ok sample, in row order, indexed by id: where it lies, what was measured, its labels."""
         frames = [self._class_frame(cells) for cells in self.size_classes]
         table = pd.concat(frames) if frames else pd.DataFrame(columns=EMPTY_TABLE)
-        table = table[table["outcome"] == "ok"].drop(columns="outcome")
         return table.sort_values(["row", "conformer"], kind="stable")
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """One row per source row, indexed by id: outcome, message, samples, duplicate_of, labels."""
-        columns = self._columns(self._root[ROWS])
-        return pd.DataFrame(columns).set_index("id")
+        return pd.DataFrame(self._row_columns()).set_index("id")
 
     @cached_property
     def ids(self) -> list[str]:
@@ -141,8 +150,8 @@ class Dataset:
             )
         place: Any = self.table.loc[id]
         cells, index = int(place["cells"]), int(place["sample"])
-        planned = read_planned_samples(self.store, cells, index, index + 1)[0]
         group = self._root[class_key(cells)]
+        planned = read_samples(group, index, index + 1)[0]
         channels = _Channels(group, index, self.channels, planned.grid)
         recipe = self.attributes["recipe"]
         lengths = [f"{density}_gradient" for density in recipe["channels"]["gradient_magnitude"]]
@@ -151,11 +160,11 @@ class Dataset:
 
     @property
     def channels(self) -> list[str]:
-        return list(self._root.attrs["channels"])
+        return list(self.attributes["channels"])
 
     @property
     def densities(self) -> list[str]:
-        return list(self._root.attrs["densities"])
+        return list(self.attributes["densities"])
 
     def to_xarray(self) -> xr.DataTree:
         """One node per size class, ok samples only: every channel with coordinates, ids and units; lazy."""
@@ -166,7 +175,11 @@ class Dataset:
                 give_to_zarr(self.store, read_only=True), group=key, chunks=None, consolidated=True, zarr_format=3
             )
             texts = [name for name in stored.variables if stored[name].attrs.get("encoding") == "utf-8"]
-            decoded = {name: ("sample", decode_text(stored[name].values)) for name in texts}
+            decoded: dict[str, Any] = {name: ("sample", decode_text(stored[name].values)) for name in texts}
+            if self._version:
+                named = self._version.name_places(cells, stored.sizes["sample"])
+                decoded.update({f"label_{name}": ("sample", values) for name, values in named.labels.items()})
+                decoded.update(id=("sample", named.ids), row=("sample", named.rows), outcome=("sample", named.outcomes))
             channels = [name for name in stored if name in self.channels]
             offsets = stored["atom_offset"].values  # of every sample: meaningless once failed ones are left out
             atoms = {"first_atom": ("sample", offsets[:-1]), "atoms": ("sample", np.diff(offsets))}
@@ -183,14 +196,31 @@ class Dataset:
             self._bases[density] = read_basis(self.store, density)
         return self._bases[density]
 
+    def _row_columns(self) -> dict[str, Any]:
+        if self._version is None:
+            return self._columns(self._root[ROWS])
+        rows = self._version.rows
+        said = {
+            "id": [row.id for row in rows],
+            "outcome": [row.outcome for row in rows],
+            "message": [row.message for row in rows],
+            "duplicate_of": [row.duplicate_of for row in rows],
+            "samples": [" ".join(row.samples) for row in rows],
+        }
+        return {**said, **self._version.label_columns()}
+
     def _class_frame(self, cells: int) -> pd.DataFrame:
         group: Any = self._root[class_key(cells)]
         columns = self._columns(group)
+        if self._version:
+            named = self._version.name_places(cells, len(columns["id"]))
+            columns.update({"id": named.ids, "row": named.rows, "outcome": named.outcomes, **named.labels})
         frame = pd.DataFrame(columns)
         frame.insert(1, "cells", cells)
         frame.insert(2, "sample", np.arange(len(frame)))
         for axis, widths in zip("xyz", group["spacing"][...].T, strict=True):
             frame[f"spacing_{axis}_bohr"] = widths
+        frame = frame[frame["outcome"] == "ok"].drop(columns="outcome")
         frame.insert(3, "conformer", [int(id.rsplit("#", 1)[1]) for id in frame["id"]])
         return frame.set_index("id")
 
@@ -267,4 +297,5 @@ def restore_state(
         homo=float(facts[f"{density}_homo_hartree"]),
         lumo=float(facts[f"{density}_lumo_hartree"]),
         spin_square=float(facts[f"{density}_spin_square"]),
+        rung=int(facts[f"{density}_rung"]),
     )

@@ -119,12 +119,19 @@ class ElectronicState:
     homo: float = float("nan")  # hartree
     lumo: float = float("nan")  # hartree
     spin_square: float = float("nan")  # ⟨S²⟩ of an unrestricted state
+    rung: int = 0  # of the engine's ways to convergence, the one that reached it; 0: the usual one
     cell: tuple[float, float, float] | None = None  # edges (bohr) of a periodic box, or None: an isolated molecule
     program: str = ""  # name and version of the code that made it, e.g. "tblite 0.8.0"
 
     @property
     def electrons(self) -> float:
         return float(self.occupations.sum())
+
+    @property
+    def spin_contamination(self) -> float:
+        """⟨S²⟩ − S(S + 1) of an unrestricted state."""
+        spin = self.alpha_orbitals - len(self.occupations) / 2
+        return self.spin_square - spin * (spin + 1)
 
 
 @dataclass(frozen=True)

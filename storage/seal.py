@@ -9,26 +9,41 @@ from typing import Any
 import numpy as np
 
 from storage.errors import StoreError
+from storage.generations import Place, count_parts
 from storage.header import read_header
 from storage.layout import (
+    GENERATIONS,
     HEADER,
     ROWS,
     SCHEMA_VERSION,
     SEAL,
-    SOURCE_END,
     class_key,
     conformers_key,
     consolidate,
+    decode_text,
+    encode_text,
     open_group,
+    planned_key,
     receipt_key,
+    version_key,
     write_table,
     write_text,
 )
 from storage.manifest import Manifest, digest_content, is_vouched_for, unseal, write_manifest
-from storage.objects import PARTIAL, Location, checksum_object, delete_object, has_object, list_keys, read_record
-from storage.outcomes import RowOutcome, read_row_outcomes, read_sample_outcomes
-from storage.plan import Plan, PlannedSample, read_plan, read_planned_samples
+from storage.objects import (
+    PARTIAL,
+    Location,
+    checksum_object,
+    delete_object,
+    has_object,
+    list_keys,
+    read_record,
+    write_record,
+)
+from storage.outcomes import Version, read_version
+from storage.plan import Plan, is_planned, read_plan
 from storage.receipts import Outcome, has_receipt, read_receipt
+from storage.sample_tables import KEYS, Table, join_tables, read_tables, write_coordinates, write_tables
 from storage.schema import Label
 
 UNITS = {
@@ -61,6 +76,8 @@ def seal(store: Location) -> None:
 def check_complete(store: Location) -> None:
     """Raises StoreError naming the shards that have no receipt, or stored objects that are gone."""
     plan = read_plan(store)
+    if not is_planned(store):
+        raise StoreError(f"{store} cannot be sealed: its source has changed and is not planned yet: run `rhoflow plan`")
     missing = [shard.number for shard in plan.shards() if not has_receipt(store, shard.number)]
     if missing:
         named = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
@@ -82,16 +99,25 @@ def check_complete(store: Location) -> None:
 
 
 def describe(store: Location) -> None:
-    """Tables, statistics and metadata: a pure function of plan, conformers and receipts."""
+    """Tables, statistics and metadata: a pure function of generations, plans, conformers and receipts."""
     plan = read_plan(store)
-    outcomes = read_sample_outcomes(store, plan)
-    rows = list(read_row_outcomes(store, plan))
-    samples = {cells: read_planned_samples(store, cells, 0, count) for cells, count in plan.samples.items()}
-    for cells, planned in samples.items():
-        _write_class_table(store, cells, planned, outcomes, rows)
-    _write_rows(store, rows)
-    _write_root(store, plan, samples, outcomes, rows)
+    version = read_version(store, plan)
+    tables = {cells: read_class_tables(store, plan, cells) for cells in plan.lengths}
+    for cells, of_class in tables.items():
+        _write_class_tables(store, cells, of_class, version)
+    _write_rows(store, version)
+    _write_root(store, plan, tables, version)
     consolidate(store)
+
+
+def read_class_tables(store: Location, plan: Plan, cells: int) -> dict[str, Table]:
+    """What was planned of one size class, by all generations."""
+    pieces = [
+        (first, read_tables(open_group(store, "r", planned_key(generation.number, cells))))
+        for generation in plan.generations
+        if (first := generation.first.get(cells)) is not None
+    ]
+    return join_tables(pieces, plan.lengths[cells])
 
 
 def list_checksums(store: Location) -> Manifest:
@@ -101,97 +127,81 @@ def list_checksums(store: Location) -> Manifest:
     for shard in plan.shards():
         files.update(read_receipt(store, shard.number).objects)
     files.update({key: checksum_object(store, key) for key in keys if key not in files})
-    remade = [*map(conformers_key, range(plan.parts)), *(receipt_key(shard.number) for shard in plan.shards())]
-    copied = [HEADER, SOURCE_END, *(key for key in keys if key.startswith("work/runs/"))]
+    remade = [
+        *map(conformers_key, range(count_parts(store))),
+        *(receipt_key(shard.number) for shard in plan.shards()),
+    ]
+    copied = [HEADER, *(key for key in keys if key.startswith((f"{GENERATIONS}/", "work/runs/", "work/versions/")))]
     contents = {key: digest_content(store, key) for key in remade}
     copies = {key: read_record(store, key) for key in copied}
     return Manifest(dict(sorted(files.items())), contents, copies)
 
 
-def _write_class_table(
-    store: Location,
-    cells: int,
-    planned: Sequence[PlannedSample],
-    outcomes: Mapping[str, Outcome],
-    rows: Sequence[RowOutcome],
-) -> None:
+def _write_class_tables(store: Location, cells: int, tables: Mapping[str, Table], version: Version) -> None:
     group = open_group(store, "r+", class_key(cells))
-    ends = [outcomes[sample.conformer.id] for sample in planned]
-    write_text(group, "outcome", [end.outcome for end in ends], "sample")
-    for fact in sorted({name for end in ends for name in end.facts}):
-        values = np.array([end.facts.get(fact, math.nan) for end in ends], dtype=np.float64)
-        write_table(group, fact, values, ("sample",), {"units": UNITS.get(fact.rsplit("_", 1)[-1], "1")})
-    labels = {row.row: row.labels for row in rows}
-    _write_labels(group, [labels[sample.row] for sample in planned], "sample", find_text_labels(rows))
+    named = version.name_places(cells, len(tables["id"]))
+    written = {name: values for name, values in tables.items() if name not in KEYS}
+    write_tables(group, {**written, "id": encode_text(named.ids)})
+    write_coordinates(group, cells, tables["spacing"])
+    write_table(group, "row", np.array(named.rows), ("sample",), {"long_name": "row of the source; -1: none"})
+    write_text(group, "outcome", named.outcomes, "sample")
+    measured = [version.outcomes.get(Place(cells, row), Outcome("", "")).facts for row in range(len(named.ids))]
+    for fact in sorted({name for facts in measured for name in facts}):
+        numbers = np.array([facts.get(fact, math.nan) for facts in measured], dtype=np.float64)
+        write_table(group, fact, numbers, ("sample",), {"units": UNITS.get(fact.rsplit("_", 1)[-1], "1")})
+    for name, values in named.labels.items():
+        _write_label(group, name, values, "sample")
 
 
-def _write_rows(store: Location, rows: Sequence[RowOutcome]) -> None:
+def _write_rows(store: Location, version: Version) -> None:
+    rows = version.rows
     group = open_group(store, "r+").require_group(ROWS)
     write_text(group, "id", [row.id for row in rows], "row")
     write_text(group, "outcome", [row.outcome for row in rows], "row")
     write_text(group, "message", [row.message for row in rows], "row")
     write_text(group, "duplicate_of", [row.duplicate_of for row in rows], "row")
     write_text(group, "samples", [" ".join(row.samples) for row in rows], "row")
-    _write_labels(group, [row.labels for row in rows], "row", find_text_labels(rows))
+    for name, values in version.label_columns().items():
+        _write_label(group, name, values, "row")
 
 
-def find_text_labels(rows: Sequence[RowOutcome]) -> set[str]:
-    """Labels that are text in at least one row are text everywhere."""
-    return {name for row in rows for name, value in row.labels.items() if isinstance(value, str)}
+def _write_label(group: Any, name: str, values: Sequence[Label | None], dimension: str) -> None:
+    if any(isinstance(value, str) for value in values):
+        write_text(group, f"label_{name}", [str(value) for value in values], dimension)
+    else:
+        numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+        write_table(group, f"label_{name}", numbers, (dimension,), {"long_name": name})
 
 
-def _write_labels(group: Any, labels: Sequence[Mapping[str, Label | None]], dimension: str, texts: set[str]) -> None:
-    for name in sorted({name for row in labels for name in row}):
-        values = [row.get(name) for row in labels]
-        if name in texts:
-            write_text(group, f"label_{name}", [_as_text(value) for value in values], dimension)
-        else:
-            numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-            write_table(group, f"label_{name}", numbers, (dimension,), {"long_name": name})
-
-
-def _write_root(
-    store: Location,
-    plan: Plan,
-    samples: Mapping[int, Sequence[PlannedSample]],
-    outcomes: Mapping[str, Outcome],
-    rows: Sequence[RowOutcome],
-) -> None:
+def _write_root(store: Location, plan: Plan, tables: Mapping[int, Mapping[str, Table]], version: Version) -> None:
     header = read_header(store)
-    splits = Counter(
-        sample.split
-        for planned in samples.values()
-        for sample in planned
-        if outcomes[sample.conformer.id].outcome == "ok"
-    )
-    programs = sorted({program for end in outcomes.values() for program in end.programs.values()})
-    open_group(store, "r+").attrs.update(
-        {
-            "format": "rhoflow",
-            "schema_version": SCHEMA_VERSION,
-            "recipe": dict(header.recipe),
-            "recipe_text": header.recipe_text,
-            "densities": list(plan.densities),
-            "channels": [channel.name for channel in plan.channels],
-            "wavefunctions": plan.keeps_wavefunctions,
-            "programs": programs,
-            "rows": dict(sorted(Counter(row.outcome for row in rows).items())),
-            "splits": dict(sorted(splits.items())),
-            "statistics": _training_statistics(plan, samples, outcomes),
-        }
-    )
+    splits = {cells: decode_text(of_class["split"]) for cells, of_class in tables.items()}  # type: ignore[arg-type]
+    ok = [place for place in version.owners if version.outcomes[place].outcome == "ok"]
+    counts = Counter(splits[place.cells][place.row] for place in ok)
+    training = sorted(place for place in ok if splits[place.cells][place.row] == "train")
+    sizes = {cells: of_class["grid_shape"].astype(np.int64).prod(axis=1) for cells, of_class in tables.items()}
+    measured = [(int(sizes[place.cells][place.row]), version.outcomes[place].facts) for place in training]
+    programs = sorted({program for place in ok for program in version.outcomes[place].programs.values()})
+    attributes: dict[str, Any] = {
+        "format": "rhoflow",
+        "schema_version": SCHEMA_VERSION,
+        "version": version.number,
+        "recipe": dict(header.recipe),
+        "recipe_text": header.recipe_text,
+        "densities": list(plan.densities),
+        "channels": [channel.name for channel in plan.channels],
+        "wavefunctions": plan.keeps_wavefunctions,
+        "programs": programs,
+        "rows": dict(sorted(Counter(row.outcome for row in version.rows).items())),
+        "splits": dict(sorted(counts.items())),
+        "statistics": _describe_channels(plan, measured),
+    }
+    write_record(store, version_key(version.number), attributes)
+    open_group(store, "r+").attrs.update(attributes)
 
 
-def _training_statistics(
-    plan: Plan, samples: Mapping[int, Sequence[PlannedSample]], outcomes: Mapping[str, Outcome]
-) -> dict[str, dict[str, float]]:
-    """Mean, standard deviation and maximum over every voxel of the training split, by channel."""
-    training = [
-        (math.prod(sample.grid.shape), outcomes[sample.conformer.id].facts)
-        for _, planned in sorted(samples.items())
-        for sample in planned
-        if sample.split == "train" and outcomes[sample.conformer.id].outcome == "ok"
-    ]
+def _describe_channels(plan: Plan, training: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Mean, standard deviation and maximum over every voxel of the training samples: (voxels, facts) of each."""
     if not training:
         return {}
     voxels = sum(count for count, _ in training)
@@ -203,8 +213,3 @@ def _training_statistics(
         spread = math.sqrt(max(0.0, square - mean**2))
         statistics[channel.name] = {"mean": mean, "standard_deviation": spread, "maximum": highest}
     return statistics
-
-
-def _as_text(value: Label | None) -> str:
-    """A label of a column that holds text in other rows; 7 there is "7", not "7.0"."""
-    return "" if value is None else f"{value:.17g}" if isinstance(value, float) else value

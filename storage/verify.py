@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.errors import StoreError
-from storage.layout import HEADER, PLAN, class_key, receipt_key
+from storage.layout import GENERATIONS, HEADER, PLANS, class_key, planned_key, receipt_key
 from storage.manifest import (
     MANIFESTS,
     Manifest,
@@ -81,6 +81,11 @@ def find_shard(plan: Plan, key: str) -> Shard | None:
     return next((shard for shard in plan.shards() if (class_key(shard.cells), shard.index) == (group, index)), None)
 
 
+def is_plan(key: str) -> bool:
+    """Whether it is the record of a generation's plan, rather than a table beside it."""
+    return key.startswith(f"{PLANS}/") and key.endswith(".json.gz")
+
+
 def _list_arrays(plan: Plan) -> list[str]:
     """Names of the arrays over samples whose stored objects shards write."""
     kept = [f"{part}_{density}" for density in plan.densities for part in ("orbitals", "occupations")]
@@ -89,23 +94,23 @@ def _list_arrays(plan: Plan) -> list[str]:
 
 def _locate(store: Location, faults: Mapping[str, str], manifest: Manifest) -> Iterator[Damage]:
     """Damages with their shards and samples, as far as the files that say so are whole themselves."""
-    if {PLAN, *manifest.copies} & {*faults}:
+    if any(key in manifest.copies or is_plan(key) for key in faults):
         yield from (Damage(key, fault) for key, fault in faults.items())
         return
     plan = read_plan(store)
     receipts = {receipt_key(shard.number): shard for shard in plan.shards()}
     for key, fault in faults.items():
         if shard := receipts.get(key) or find_shard(plan, key):
-            yield Damage(key, fault, shard.number, _name_samples(store, plan, shard, faults))
+            yield Damage(key, fault, shard.number, _name_samples(store, shard, faults))
         else:
             yield Damage(key, fault)
 
 
-def _name_samples(store: Location, plan: Plan, shard: Shard, faults: Mapping[str, str]) -> list[str]:
+def _name_samples(store: Location, shard: Shard, faults: Mapping[str, str]) -> list[str]:
     """From the receipt, or from the tables: whichever is whole."""
     if receipt_key(shard.number) not in faults:
         return [outcome.id for outcome in read_receipt(store, shard.number).outcomes][:SHOWN_SAMPLES]
-    tables = [key for key in faults if key.startswith(f"{class_key(shard.cells)}/") and not find_shard(plan, key)]
+    tables = [key for key in faults if key.startswith(f"{planned_key(shard.generation, shard.cells)}/")]
     planned = [] if tables else read_shard_samples(store, shard)
     return [sample.conformer.id for sample in planned][:SHOWN_SAMPLES]
 
@@ -128,7 +133,8 @@ def _check_objects(store: Location, advance: Callable[[int], None]) -> tuple[lis
 
 def _list_shards(store: Location) -> list[Shard]:
     """None, where what plans them is missing or damaged."""
-    return [] if _is_unreadable(store, HEADER) or _is_unreadable(store, PLAN) else read_plan(store).shards()
+    records = [HEADER, *filter(is_plan, list_keys(store, PLANS)), *list_keys(store, GENERATIONS)]
+    return [] if any(_is_unreadable(store, key) for key in records) else read_plan(store).shards()
 
 
 def _find_unreadable(store: Location, keys: Sequence[str], known: Collection[str] = ()) -> list[Damage]:

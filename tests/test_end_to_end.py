@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.conform import conform_part, read_source
+from flows.conform import conform_part
 from flows.plan import plan_dataset
 from flows.recipe import Recipe, read_recipe, recipe_values
 from flows.shard import compute_shard
+from flows.source import read_source
 from pipeline.units import ANGSTROM_PER_BOHR, DEBYE_PER_EBOHR
+from storage.generations import count_parts
 from storage.header import Header, begin_store
 from storage.reader import Dataset, open_dataset
 from storage.seal import seal
@@ -49,7 +51,8 @@ def build(folder: Path, source: Path, keep: bool, spacing: float) -> Dataset:
     recipe: Recipe = read_recipe(folder / "recipe.toml")
     store = folder / "store.zarr"
     begin_store(store, Header(recipe_values(recipe), text))
-    for part in range(read_source(store, recipe)):
+    read_source(store, recipe)
+    for part in range(count_parts(store)):
         conform_part(store, part)
     for shard in plan_dataset(store).shards():
         compute_shard(store, shard.number)

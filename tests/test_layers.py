@@ -22,7 +22,7 @@ HOMES = {
     "xarray": ("storage",),
     "obstore": ("storage",),
     "torch": ("training",),
-    "prefect": ("flows/dataset.py", "flows/schedule.py"),
+    "prefect": ("flows/dataset.py", "flows/array_stages.py", "flows/artifacts.py", "flows/schedule.py"),
     "distributed": ("flows",),
     "dask": ("flows",),
     "typer": ("flows/cli.py",),

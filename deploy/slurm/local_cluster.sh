@@ -52,10 +52,15 @@ CONF
 
 # The node's daemon, the steps of its jobs, and all that these started: told by their environment.
 processes_of() {  # node
-    for folder in /proc/[0-9]*; do
-        found=$({ tr '\0' '\n' <"$folder/environ"; } 2>/dev/null |
-            grep -c -x -F -e "SLURM_CONF=$dir/slurm.conf" -e "SLURMD_NODENAME=$1") || true
-        if [ "$found" = 2 ]; then echo "${folder#/proc/}"; fi
+    mine=$(grep -slzxF "SLURM_CONF=$dir/slurm.conf" /proc/[0-9]*/environ) || true
+    # shellcheck disable=SC2086
+    { grep -slzxF "SLURMD_NODENAME=$1" /dev/null $mine || true; } | sed 's|/proc/||; s|/environ||'
+}
+
+kill_node() {  # node; again, for what its daemon started in between
+    while processes=$(processes_of "$1") && [ -n "$processes" ]; do
+        # shellcheck disable=SC2086
+        kill -9 $processes 2>/dev/null || true
     done
 }
 
@@ -86,16 +91,14 @@ start)
     ;;
 kill)
     node_port "$3" >/dev/null
-    processes=$(processes_of "$3")
-    [ -z "$processes" ] || kill -9 $processes 2>/dev/null || true
+    kill_node "$3"
     ;;
 revive)
     start_node "$3"
     ;;
 stop)
     for node in one two; do
-        processes=$(processes_of "$node")
-        [ -z "$processes" ] || kill -9 $processes 2>/dev/null || true
+        kill_node "$node"
     done
     for daemon in slurmctld munged; do
         [ ! -f "$dir/$daemon.pid" ] || kill -9 "$(cat "$dir/$daemon.pid")" 2>/dev/null || true

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A dataset through SLURM alone: plan, then an array of parts, then seal. Submit again after any failure: what is done stays.
 #
-#   submit.sh RECIPE STORE        prints the number of the job that seals
+#   submit.sh RECIPE STORE [OPTION OF rhoflow plan …]      prints the numbers of the three jobs
 #
 # Times and memory stand at the top of the three .sbatch files; sbatch's own variables (SBATCH_PARTITION, SBATCH_ACCOUNT …)
 # hold for all three. `rhoflow` must be on the PATH here, and STORE on a file system that every node sees.
@@ -10,16 +10,18 @@ PARTS=${PARTS:-32}                # tasks of the array; no more than there are s
 AT_ONCE=${AT_ONCE:-$PARTS}        # of these, how many may run at the same time
 LOGS=${LOGS:-.}                   # folder of the jobs' logs
 
-[ $# = 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 RECIPE=$(realpath "$1")
-STORE=$(realpath -m "$2")
+case $2 in *://*) STORE=$2 ;; *) STORE=$(realpath -m "$2") ;; esac
 export RECIPE STORE PARTS
+shift 2
 here=$(dirname "$(realpath "$0")")
 mkdir -p "$LOGS"
 
-plan=$(sbatch --parsable --output="$LOGS/%x-%j.log" "$here/plan.sbatch")
+plan=$(sbatch --parsable --output="$LOGS/%x-%j.log" "$here/plan.sbatch" "$@")
 # Without a plan there is nothing to compute: the array is then cancelled, rather than pending for ever.
-array=$(sbatch --parsable --output="$LOGS/%x-%A_%a.log" --dependency="afterok:$plan" --kill-on-invalid-dep=yes \
+array=$(sbatch --parsable --output="$LOGS/%x-%A_%a.log" --dependency="afterok:${plan%;*}" --kill-on-invalid-dep=yes \
     --array="1-$PARTS%$AT_ONCE" "$here/run.sbatch")
 # However the array ended: sealing refuses by itself, and names what is missing.
-sbatch --parsable --output="$LOGS/%x-%j.log" --dependency="afterany:$array" "$here/seal.sbatch"
+seal=$(sbatch --parsable --output="$LOGS/%x-%j.log" --dependency="afterany:${array%;*}" "$here/seal.sbatch")
+echo "${plan%;*} ${array%;*} ${seal%;*}"        # without the cluster's name, which sbatch adds where there are several

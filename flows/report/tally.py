@@ -2,17 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.recipe import Recipe
 from flows.status import Status, read_status
+from storage.generations import Place, count_parts
 from storage.header import read_header
-from storage.layout import conformers_key
+from storage.layout import conformers_key, receipt_key
 from storage.objects import Location, name_store
-from storage.outcomes import RowOutcome, read_row_outcomes
+from storage.outcomes import RowOutcome, Version, read_version
 from storage.parts import read_circumstances
-from storage.plan import PlannedSample, read_plan, read_planned_samples
-from storage.receipts import Outcome, Receipt, has_receipt, read_receipt
+from storage.plan import Shard, read_plan, read_shard_samples
+from storage.receipts import Outcome, has_receipt, read_receipt
+from storage.sample_tables import PlannedSample
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,17 @@ class Tally:
 def read_tally(store: Location) -> Tally:
     """Raises StoreError where there is no store, or no plan yet."""
     header, plan = read_header(store), read_plan(store)
-    places = {
-        planned.conformer.id: planned
-        for cells, count in plan.samples.items()
-        for planned in read_planned_samples(store, cells, 0, count)
-    }
-    receipts = [read_receipt(store, shard.number) for shard in plan.shards() if has_receipt(store, shard.number)]
-    conforming = [read_circumstances(store, conformers_key(part)) for part in range(plan.parts)]
-    computing = [receipt.circumstances for receipt in receipts]
-    samples = [sample for receipt in receipts for sample in _samples_of(receipt, places)]
+    version = read_version(store, plan)
+    shards = [shard for shard in plan.shards() if has_receipt(store, shard.number)]
+    conforming = [read_circumstances(store, conformers_key(part)) for part in range(count_parts(store))]
+    computing = [read_circumstances(store, receipt_key(shard.number)) for shard in shards]
+    samples = [sample for shard in shards for sample in _read_samples(store, shard, version)]
     return Tally(
         name=name_store(store),
         recipe=Recipe.model_validate(header.recipe),
         recipe_text=header.recipe_text,
         status=read_status(store),
-        rows=list(read_row_outcomes(store, plan)),
+        rows=list(version.rows),
         samples=samples,
         stages={
             "conformers": sum(entry["computing_seconds"] for entry in conforming),
@@ -90,6 +88,11 @@ def read_tally(store: Location) -> Tally:
     )
 
 
-def _samples_of(receipt: Receipt, places: Mapping[str, PlannedSample]) -> Iterator[ComputedSample]:
-    for outcome, seconds in zip(receipt.outcomes, receipt.circumstances["sample_seconds"], strict=True):
-        yield ComputedSample(places[outcome.id], outcome, seconds)
+def _read_samples(store: Location, shard: Shard, version: Version) -> Iterator[ComputedSample]:
+    """Of a shard, those that the source has now."""
+    receipt = read_receipt(store, shard.number)
+    seconds = receipt.circumstances["sample_seconds"]
+    for row, planned in enumerate(read_shard_samples(store, shard)):
+        if owner := version.owners.get(Place(shard.cells, shard.first + row)):
+            named = replace(planned, conformer=replace(planned.conformer, id=owner.id))
+            yield ComputedSample(named, replace(receipt.outcomes[row], id=owner.id), seconds[row])

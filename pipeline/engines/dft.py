@@ -6,6 +6,7 @@ import numpy as np
 from pyscf import df, dft, gto, lib, scf
 
 from pipeline.elements import SYMBOLS
+from pipeline.engines.convergence import converge
 from pipeline.engines.coulomb import CoulombFit
 from pipeline.engines.pyscf_molecule import (
     PROGRAM,
@@ -18,7 +19,7 @@ from pipeline.engines.pyscf_molecule import (
     require,
 )
 from pipeline.engines.quadrature import KeptQuadrature
-from pipeline.failures import NotConverged, TooLarge
+from pipeline.failures import TooLarge
 from storage.schema import Basis, Conformer, ElectronicState, IntArray
 
 # The J fit of the same family saves 4 % of the time and costs 2.4 times the density error (CN1C=CN=C1, TZV2P).
@@ -26,8 +27,7 @@ FITTING_SET = "def2-universal-jkfit"
 FIT_BYTES = 4 * 2**30  # of three-centre integrals kept; beyond it a pure functional computes them in every cycle
 REPULSION_BYTES = 2**30  # of four-centre integrals kept where nothing is fitted
 CONVERGENCE = 1e-8  # hartree from cycle to cycle; the orbital gradient must fall below its root
-MAX_CYCLES = 50  # of each attempt
-LEVEL_SHIFT = 0.3  # hartree, of the second attempt
+MAX_CYCLES = 50  # of each rung
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class DftEngine:
         basis = self.basis(conformer.numbers)
         with lib.with_omp_threads(1):
             mol = build_mol(conformer, self.basis_set, self.pseudopotential)
-            field = converge(self.mean_field(mol, conformer), conformer)
+            field, rung = converge(self.mean_field(mol, conformer), conformer)
             state = read_state(field, conformer, basis)
-            return replace(state, dipole=dipole_of(mol, (state.orbitals.T * state.occupations) @ state.orbitals))
+            dipole = dipole_of(mol, (state.orbitals.T * state.occupations) @ state.orbitals)
+            return replace(state, dipole=dipole, rung=rung)
 
     def mean_field(self, mol: gto.Mole, conformer: Conformer) -> scf.hf.SCF:
         """PySCF's calculation, set up and not yet run."""
@@ -111,30 +112,10 @@ def count_filled(conformer: Conformer, core_electrons: int) -> int:
     return electrons if conformer.unpaired else electrons // 2
 
 
-def converge(field: scf.hf.SCF, conformer: Conformer) -> scf.hf.SCF:
-    """Plain DIIS, then DIIS under a level shift, then second order. Returns the calculation that converged."""
-    changes: list[float] = []
-    field.callback = lambda cycle: changes.append(abs(cycle["e_tot"] - cycle["last_hf_e"]))
-    field.kernel()
-    if not field.converged:
-        field.level_shift, field.diis_start_cycle, field.damp = LEVEL_SHIFT, 5, 0.5
-        field.kernel(dm0=field.get_init_guess(field.mol, "minao"))
-    if not field.converged:
-        field.level_shift = 0.0
-        field = field.newton()
-        field.kernel()
-    if not field.converged:
-        raise NotConverged(
-            f"{conformer.id}: the energy still changed by {changes[-1]:.1e} hartree after {len(changes)} cycles "
-            f"(limit {field.conv_tol:.0e}): check geometry, charge and unpaired electrons, or raise max_cycles"
-        )
-    return field
-
-
 def read_state(field: scf.hf.SCF, conformer: Conformer, basis: Basis) -> ElectronicState:
     """The occupied orbitals of a converged calculation, alpha and beta after one another where there are two.
 
-    The dipole is left out: periodic calculations have none.
+    The dipole is left out: periodic calculations have none. So is the rung.
     """
     spins, size = (2 if conformer.unpaired else 1), field.mol.nao
     orbitals = np.reshape(field.mo_coeff, (spins, size, -1)).transpose(0, 2, 1)

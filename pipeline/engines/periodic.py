@@ -12,7 +12,8 @@ from pyscf.dft import libxc
 from pyscf.pbc import dft, gto
 from pyscf.pbc.dft import multigrid
 
-from pipeline.engines.dft import CONVERGENCE, MAX_CYCLES, check_functional, converge, count_filled, read_state
+from pipeline.engines.convergence import converge
+from pipeline.engines.dft import CONVERGENCE, MAX_CYCLES, check_functional, count_filled, read_state
 from pipeline.engines.periodic_box import PeriodicBox
 from pipeline.engines.pyscf_cell import build_cell, check_periodic
 from pipeline.engines.pyscf_molecule import basis_of, build_atom, check_method
@@ -69,8 +70,8 @@ class PeriodicDftEngine:
         basis = self.basis(conformer.numbers)
         with lib.with_omp_threads(1):
             cell = build_cell(conformer, self.basis_set, self.pseudopotential, self.box)
-            field = converge(self.mean_field(cell), conformer)
-            return replace(read_state(field, conformer, basis), cell=self.box.edges(conformer.positions))
+            field, rung = converge(self.mean_field(cell), conformer)
+            return replace(read_state(field, conformer, basis), cell=self.box.edges(conformer.positions), rung=rung)
 
     def mean_field(self, cell: gto.Cell) -> scf.hf.SCF:
         """PySCF's calculation, set up and not yet run."""

@@ -50,6 +50,38 @@ class KeptQuadrature(numint.NumInt):  # type: ignore[misc]
             return super().nr_uks(mol, grids, xc_code, dms, *args, **kwargs)  # type: ignore[no-any-return]
         return self.integrate(mol, grids, xc_code, [occupied(dms.mo_coeff[spin], dms.mo_occ[spin]) for spin in (0, 1)])
 
+    def nr_rks_fxc(self, mol: gto.Mole, grids: gen_grid.Grids, xc_code: str, *args: Any, **kwargs: Any) -> FloatArray:
+        """The potential's response to a change of the density matrix, as PySCF returns it."""
+        if (given := self.read_change(xc_code, 2, *args)) is None:
+            return super().nr_rks_fxc(mol, grids, xc_code, *args, **kwargs)  # type: ignore[no-any-return]
+        change, kernel = given
+        return np.asarray(self.respond(mol, grids, change[None], kernel[None, :, None])[0])
+
+    def nr_uks_fxc(self, mol: gto.Mole, grids: gen_grid.Grids, xc_code: str, *args: Any, **kwargs: Any) -> FloatArray:
+        """The same of both spins."""
+        if (given := self.read_change(xc_code, 3, *args)) is None:
+            return super().nr_uks_fxc(mol, grids, xc_code, *args, **kwargs)  # type: ignore[no-any-return]
+        return self.respond(mol, grids, *given)
+
+    def read_change(self, xc_code: str, dimensions: int, *args: Any) -> tuple[FloatArray, FloatArray] | None:
+        """One symmetric change and the kernel, of PySCF's order of arguments; None where `respond` serves it not."""
+        match args:
+            case (_, change, _, 1, _, _, kernel) if change.ndim == dimensions and kernel is not None:
+                return (change, kernel) if self._xc_type(xc_code) in ("LDA", "GGA") else None
+        return None
+
+    def respond(self, mol: gto.Mole, grids: gen_grid.Grids, changes: FloatArray, kernel: FloatArray) -> FloatArray:
+        """`kernel`, shape (spins, components, spins, components, points), of symmetric changes (spins, …, …)."""
+        response, first = np.zeros_like(changes), 0
+        for block in self.blocks(mol, grids, kernel.shape[1]):
+            where, last = np.ix_(block.functions, block.functions), first + len(block.weights)
+            densities = np.array([sample_matrix(block, change[where]) for change in changes])
+            slopes = np.einsum("skp,sktlp->tlp", densities, kernel[..., first:last]) * block.weights
+            for matrix, slope in zip(response, slopes, strict=True):
+                matrix[where] += half_potential(block, slope)
+            first = last
+        return np.asarray(response + response.transpose(0, 2, 1))
+
     def is_served(self, xc_code: str, dms: lib.NPArrayWithTag, dimensions: int) -> bool:
         """One density matrix that still knows its orbitals, and a functional of the density and its gradient."""
         has_orbitals: bool = getattr(dms, "mo_coeff", None) is not None
@@ -107,6 +139,13 @@ def sample(block: Block, orbitals: FloatArray) -> FloatArray:
     """Density, then its gradient, shape (components, points)."""
     amplitudes = orbitals[block.functions].T @ block.values
     density: FloatArray = np.einsum("ip,kip->kp", amplitudes[0], amplitudes)
+    density[1:] *= 2
+    return density
+
+
+def sample_matrix(block: Block, matrix: FloatArray) -> FloatArray:
+    """Density of a symmetric matrix over the block's functions, then its gradient, shape (components, points)."""
+    density: FloatArray = np.einsum("fp,kfp->kp", matrix @ block.values[0], block.values)
     density[1:] *= 2
     return density
 

@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.spatial.distance import pdist
@@ -18,6 +19,9 @@ from pipeline.engines.slater import expand_slater, normalise, orthogonalise
 from pipeline.failures import InvalidInput, NotConverged, UnsupportedElement
 from pipeline.units import ANGSTROM_PER_BOHR
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, IntArray, Shell
+
+if TYPE_CHECKING:
+    from xtb.interface import Results
 
 Method = Literal["gfn2", "gfn1"]
 Library = Literal["tblite", "xtb-python"]
@@ -45,10 +49,14 @@ XTB_ORDER: Order = {  # p: ours; d: x²−y², −z², xy, xz, yz
 SHARED_EXPONENTS: Mapping[Library, tuple[int, ...]] = {"tblite": (4, 5), "xtb-python": (4,)}
 
 # Iterations, damping and memory of tblite's mixer, tried in turn: its defaults, then slow and steady. They change how
-# the fixed point is reached, not where it lies; a higher electronic temperature would converge more often, but to
-# something else. Memory is short where iterations are many, because its cost grows with its cube.
-LADDER = ((250, 0.4, 250), (500, 0.05, 20))
-ITERATIONS = 250  # xtb-python has no other setting that leaves the answer as it is
+# the fixed point is reached, not where it lies. Memory is short where iterations are many, because its cost grows with
+# its cube.
+MIXERS = ((250, 0.4, 250), (500, 0.05, 20))
+ITERATIONS = 250  # of xtb-python, which has no other such setting
+# Where these fail, electrons so hot are easily converged, and each result starts the next. The last step has the
+# method's own temperature: the result is none of a warmer system.
+COOLING = (16000, 6000, 2000, 800)  # kelvin
+HARTREE_PER_KELVIN = 3.166811563e-6
 
 CLOSEST = 0.5  # bohr; a third of the shortest bond there is (H2, 1.4 bohr): nearer atoms are a mistake in the input
 EMPTY = 1e-12  # electrons; orbitals with no more are left out
@@ -75,6 +83,7 @@ class Solution:
     orbitals: FloatArray  # (orbitals, functions)
     occupations: FloatArray  # (orbitals,), up to 2
     orbital_energies: FloatArray  # (orbitals,), hartree
+    rung: int  # of MIXERS, or the one after them: cooled down
 
 
 @functools.cache
@@ -173,6 +182,7 @@ class XtbEngine:
             dipole=(float(solution.dipole[0]), float(solution.dipole[1]), float(solution.dipole[2])),
             homo=float(energies[alpha - 1]),
             lumo=float(energies[alpha]),
+            rung=solution.rung,
             program=program_name(self.library),
         )
 
@@ -251,13 +261,7 @@ def reorder(coefficients: FloatArray, degrees: list[int], order: Order) -> Float
 
 
 def run_tblite(engine: XtbEngine, conformer: Conformer) -> Solution:
-    calculator = Calculator(
-        NAMES[engine.method], conformer.numbers, conformer.positions, float(conformer.charge), conformer.unpaired,
-        color=False,
-    )  # fmt: skip
-    calculator.set("verbosity", 0)
-    calculator.set("accuracy", engine.accuracy)
-    result = converge(calculator, conformer)
+    result, rung = converge_tblite(engine, conformer)
     return Solution(
         energy=float(result.get("energy")),
         gradient=result.get("gradient"),
@@ -265,26 +269,74 @@ def run_tblite(engine: XtbEngine, conformer: Conformer) -> Solution:
         orbitals=reorder(result.get("orbital-coefficients"), degrees(engine.method, conformer), TBLITE_ORDER),
         occupations=result.get("orbital-occupations"),
         orbital_energies=result.get("orbital-energies"),
+        rung=rung,
     )
 
 
-def converge(calculator: Calculator, conformer: Conformer) -> Result:
-    for iterations, damping, memory in LADDER:
-        calculator.set("max-iter", iterations)
-        calculator.set("mixer-damping", damping)
-        calculator.set("mixer-memory", memory)
-        try:
-            return calculator.singlepoint()
-        except TBLiteRuntimeError as error:
-            if "not converged" not in str(error):
-                raise
-    raise NotConverged(
-        f"{conformer.id}: tblite found no self-consistent charges with (iterations, damping, memory) in {LADDER}; "
-        "check its charge, unpaired electrons and geometry"
-    )
+def converge_tblite(engine: XtbEngine, conformer: Conformer) -> tuple[Result, int]:
+    for rung, mixer in enumerate(MIXERS):
+        with suppress(NotConverged):
+            return iterate_tblite(engine, conformer, mixer), rung
+    warm = None
+    for kelvin in COOLING:
+        warm = iterate_tblite(engine, conformer, MIXERS[-1], warm, kelvin)
+    return iterate_tblite(engine, conformer, MIXERS[-1], warm), len(MIXERS)
+
+
+def iterate_tblite(
+    engine: XtbEngine,
+    conformer: Conformer,
+    mixer: tuple[int, float, int],
+    start: Result | None = None,
+    kelvin: int | None = None,
+) -> Result:
+    """At the method's own electronic temperature, unless another is given."""
+    calculator = Calculator(
+        NAMES[engine.method], conformer.numbers, conformer.positions, float(conformer.charge), conformer.unpaired,
+        color=False,
+    )  # fmt: skip
+    calculator.set("verbosity", 0)
+    calculator.set("accuracy", engine.accuracy)
+    for key, value in zip(("max-iter", "mixer-damping", "mixer-memory"), mixer, strict=True):
+        calculator.set(key, value)
+    if kelvin:
+        calculator.set("temperature", kelvin * HARTREE_PER_KELVIN)
+    try:
+        return calculator.singlepoint(start)
+    except TBLiteRuntimeError as error:
+        if "not converged" not in str(error):
+            raise
+        raise NotConverged(
+            f"{conformer.id}: tblite found no self-consistent charges with (iterations, damping, memory) in {MIXERS}, "
+            f"nor on cooling from {COOLING} K: check its charge, unpaired electrons and geometry"
+        ) from error
 
 
 def run_xtb(engine: XtbEngine, conformer: Conformer) -> Solution:
+    result, rung = converge_xtb(engine, conformer)
+    return Solution(
+        energy=float(result.get_energy()),
+        gradient=result.get_gradient(),
+        dipole=result.get_dipole(),
+        orbitals=reorder(result.get_orbital_coefficients(), degrees(engine.method, conformer), XTB_ORDER),
+        occupations=result.get_orbital_occupations(),
+        orbital_energies=result.get_orbital_eigenvalues(),
+        rung=rung,
+    )
+
+
+def converge_xtb(engine: XtbEngine, conformer: Conformer) -> "tuple[Results, int]":
+    with suppress(NotConverged):
+        return iterate_xtb(engine, conformer), 0
+    warm = None
+    for kelvin in COOLING:
+        warm = iterate_xtb(engine, conformer, warm, kelvin)
+    return iterate_xtb(engine, conformer, warm), len(MIXERS)
+
+
+def iterate_xtb(
+    engine: XtbEngine, conformer: Conformer, start: "Results | None" = None, kelvin: int | None = None
+) -> "Results":
     from xtb.interface import Calculator as XtbCalculator  # an extra of its own, with wheels for few platforms
     from xtb.interface import XTBException
     from xtb.utils import get_method
@@ -295,19 +347,14 @@ def run_xtb(engine: XtbEngine, conformer: Conformer) -> Solution:
     calculator.set_verbosity("muted")
     calculator.set_accuracy(engine.accuracy)
     calculator.set_max_iterations(ITERATIONS)
+    if kelvin:
+        calculator.set_electronic_temperature(kelvin)
     try:
-        result = calculator.singlepoint()
+        return calculator.singlepoint(start)
     except XTBException as error:
         if "did not converge" not in str(error):
             raise
         raise NotConverged(
-            f"{conformer.id}: no self-consistent charges in {ITERATIONS} iterations of xtb-python"
+            f"{conformer.id}: no self-consistent charges in {ITERATIONS} iterations of xtb-python, nor on cooling from "
+            f"{COOLING} K: check its charge, unpaired electrons and geometry"
         ) from error
-    return Solution(
-        energy=float(result.get_energy()),
-        gradient=result.get_gradient(),
-        dipole=result.get_dipole(),
-        orbitals=reorder(result.get_orbital_coefficients(), degrees(engine.method, conformer), XTB_ORDER),
-        occupations=result.get_orbital_occupations(),
-        orbital_energies=result.get_orbital_eigenvalues(),
-    )

@@ -1,6 +1,7 @@
 """`make bench`: each figure is a ratio to a named peer, measured interleaved in one process on one thread.
 
-`make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, labels (not run unless named).
+`make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, workers, codec, and those that
+are not run unless named, labels and scale.
 """
 
 import os
@@ -8,22 +9,26 @@ import sys
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before NumPy is imported
 
-from tests.benchmarks import builds, collocation, dft, growth, labels
+from tests.benchmarks import builds, codec, collocation, dft, growth, labels, scale, workers
 
 BENCHMARKS = {
     "collocation": collocation.main,
     "growth": growth.main,
     "dft": dft.main,
     "builds": builds.main,
+    "workers": workers.main,
+    "codec": codec.main,
     "labels": labels.main,
+    "scale": scale.main,
 }
+ONLY_NAMED = ("labels", "scale")
 
 
 def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
-    for name in names or [name for name in BENCHMARKS if name != "labels"]:
+    for name in names or [name for name in BENCHMARKS if name not in ONLY_NAMED]:
         print(f"\n{name}", flush=True)
         BENCHMARKS[name]()
 

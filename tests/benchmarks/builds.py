@@ -39,13 +39,13 @@ shard_samples = 4
 CORES = {1: 0, 6: 2, 7: 2, 8: 2, 9: 2}  # electrons that valence densities leave out
 
 
-def write_molecules(path: Path) -> None:
-    """The file's molecules, evenly spread over its sizes."""
+def write_molecules(path: Path, molecules: int = MOLECULES) -> None:
+    """Some of the file's molecules, evenly spread over its sizes."""
     with gzip.open(QM9, "rt") as file:
         frames = []
         while count := file.readline():
             frames.append(count + "".join(islice(file, int(count) + 1)))
-    path.write_text("".join(frames[:: len(frames) // MOLECULES][:MOLECULES]))
+    path.write_text("".join(frames[:: len(frames) // molecules][:molecules]))
 
 
 def rhoflow(*arguments: str | Path) -> float:

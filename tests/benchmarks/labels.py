@@ -16,7 +16,7 @@ from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import place_tight_grid, round_to_step, sample_density
 from storage.schema import Conformer, FloatArray, Molecule
 
-MOLECULES = Path(__file__).parents[1] / "flows/demo/molecules.csv"
+MOLECULES = Path(__file__).parents[2] / "flows/demo/molecules.csv"
 NAMES = (
     "propane", "ethanol", "dimethylamine", "acetonitrile", "nitroethane", "acetic_acid", "acetamide", "pyrrole",
     "imidazole", "1,1-difluoroethane",

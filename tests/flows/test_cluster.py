@@ -1,13 +1,17 @@
 """Profiles say where workers come from, and refuse what would be unsafe or unknown, by file, key, value and remedy."""
 
+import contextlib
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from flows.cluster import Address, Local, ProfileError, Slurm, read_profile
+from flows.cluster import Address, ProfileError, Slurm, read_profile
 from flows.fleet import count_slots, open_cluster
-from tests.flows.small_build import rhoflow, write_recipe
+from tests.flows.small_build import command, environment, rhoflow, write_recipe
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SLURM = (
@@ -21,22 +25,23 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["local", "address", "slurm"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in DEPLOY.glob("profiles/*.toml")))
 def test_the_profiles_that_are_shipped_are_right(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path, (DEPLOY / f"profiles/{name}.toml").read_text())
-    subprocess.run([DEPLOY / "certificates.sh", tmp_path / "tls"], check=True, timeout=30)
-    profile = read_profile(path)
+    shutil.copytree(DEPLOY, tmp_path, dirs_exist_ok=True)
+    subprocess.run([DEPLOY / "certificates.sh", tmp_path / "profiles/tls"], check=True, timeout=30)
+    profile = read_profile(tmp_path / f"profiles/{name}.toml")
     assert profile.kind == name
-    if not isinstance(profile, Local):
+    if isinstance(profile, Address | Slurm):
         assert profile.tls is not None
-        assert profile.tls.key == tmp_path / "tls/key.pem"
+        assert profile.tls.key == tmp_path / "profiles/tls/key.pem"
         assert profile.tls.key.stat().st_mode & 0o077 == 0  # for its owner's eyes
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('kind = "pbs"\n', "kind = 'pbs': must be local, address or slurm"),
+        ('kind = "pbs"\n', "kind = 'pbs': must be local, address, slurm or slurm-array"),
+        ('kind = "slurm-array"\nparts = 3\nsubmit = "nowhere.sh"\n', "nowhere.sh': no such file"),
         ("workers = 2\n", "kind = None"),
         ('kind = "local"\nworkers = 2\ncolour = 7\n', "colour = 7: unknown key"),
         ('kind = "local"\nworkers = 0\n', "workers = 0: "),
@@ -55,6 +60,13 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
         read_profile(path)
     assert said in str(refusal.value)
     assert str(path) in str(refusal.value)
+
+
+def test_what_runs_on_dask_workers_alone_refuses_jobs_without_them(tmp_path: Path) -> None:
+    profile, old, new = DEPLOY / "profiles/slurm-array.toml", tmp_path / "old.zarr", tmp_path / "new.zarr"
+    assert "'slurm-array' serves build and schedule alone" in rhoflow(
+        tmp_path, "voxelize", old, new, "--cluster", profile, code=2
+    )
 
 
 def test_a_build_with_a_wrong_profile_begins_nothing(tmp_path: Path) -> None:
@@ -77,3 +89,24 @@ def test_defaults_keep_everything_on_this_machine(tmp_path: Path) -> None:
 def test_a_local_profile_gives_its_workers(tmp_path: Path) -> None:
     with open_cluster(1, str(write(tmp_path, 'kind = "local"\nworkers = 2\n'))) as client:
         assert count_slots(client) == 2
+
+
+def test_a_build_listens_on_loopback_alone(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    build = command("build", recipe, tmp_path / "store.zarr", "--workers", "1", "--limit", "4")
+    heard: dict[int, set[str]] = {}
+    with subprocess.Popen(build, env=environment(tmp_path), stdout=subprocess.DEVNULL) as building:
+        while building.poll() is None:
+            for process in [psutil.Process(building.pid), *psutil.Process(building.pid).children(recursive=True)]:
+                heard.setdefault(process.pid, set()).update(listening(process))
+            time.sleep(0.5)
+    assert building.returncode == 0
+    assert {address for addresses in heard.values() for address in addresses} == {"127.0.0.1"}
+    assert len([process for process, addresses in heard.items() if addresses]) >= 3  # Prefect, scheduler, worker
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses at which others may connect to it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {found.laddr.ip for found in process.net_connections("tcp") if found.status == psutil.CONN_LISTEN}
+    return set()

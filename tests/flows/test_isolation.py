@@ -50,6 +50,14 @@ def crash_once(log: Path) -> str:
     return "done"
 
 
+def die_until(times: int, log: Path) -> str:
+    with log.open("a") as file:
+        file.write("x")
+    if log.stat().st_size <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
 def hang() -> None:
     time.sleep(60)
 
@@ -93,6 +101,12 @@ def test_a_kill_from_outside_costs_nobody_anything(child: Child, tmp_path: Path)
     report = child.run(crash_once, tmp_path / "log", seconds=30)
     assert report.end == "done"
     assert report.attempts == 2
+
+
+def test_no_number_of_kills_that_chance_can_explain_is_blamed_on_a_molecule(child: Child, tmp_path: Path) -> None:
+    report = child.run(die_until, 5, tmp_path / "log", seconds=30)
+    assert report.end == "done"
+    assert report.attempts == 6
 
 
 def test_a_hanging_call_ends_after_its_second_and_longer_chance(child: Child) -> None:

@@ -1,15 +1,16 @@
 """What failed is tried again, and nothing else is touched."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flows.retry import read_stored_sample
+from flows.reuse import KnownSamples
 from flows.shard import read_work
 from storage.identity import identify
-from storage.layout import PLAN
-from storage.plan import read_shard_samples
+from storage.layout import receipt_key
+from storage.plan import read_plan, read_shard_samples
 from storage.reader import open_dataset
 from storage.receipts import Outcome, read_receipt, write_receipt
 from storage.seal import seal
@@ -30,32 +31,40 @@ def build(home: Path, recipe: Path, store: Path) -> Path:
 
 def forget_sample(store: Path, number: int, row: int) -> str:
     """Store a shard again as if one of its samples had run out of time; that sample's id."""
-    work = read_work(store)
-    shard, receipt = work.plan.shards()[number], read_receipt(store, number)
-    planned = read_shard_samples(store, shard)
-    samples = [
-        None if place == row else read_stored_sample(store, shard, place, sample, receipt.outcomes[place], work)
-        for place, sample in enumerate(planned)
-    ]
+    plan, known = read_work(store).plan, KnownSamples(store)
+    shard, receipt = plan.shards()[number], read_receipt(store, number)
+    taken = [known.take_sample(sample) for sample in read_shard_samples(store, shard)]
+    samples = [None if place == row or one is None else one.sample for place, one in enumerate(taken)]
     outcomes = list(receipt.outcomes)
     outcomes[row] = Outcome(outcomes[row].id, "timeout", "not done within 1 s")
-    objects = write_shard(store, work.plan, shard, samples)
+    objects = write_shard(store, plan, shard, samples)
     write_receipt(store, replace(receipt, outcomes=outcomes, objects=objects))
     seal(store)
     return outcomes[row].id
 
 
-def test_samples_that_ran_out_of_time_are_made_good_and_the_others_keep_their_bytes(home: Path, tmp_path: Path) -> None:
-    store = build(home, write_recipe(tmp_path), tmp_path / "store.zarr")
-    whole, plan = identify(store), (store / PLAN).read_bytes()
+def list_shard_files(store: Path) -> list[str]:
+    """Receipts, and the stored objects that they name."""
+    numbers = [shard.number for shard in read_plan(store).shards()]
+    return [*map(receipt_key, numbers), *(key for number in numbers for key in read_receipt(store, number).objects)]
+
+
+def test_samples_that_ran_out_of_time_are_made_good_and_no_finished_shard_is_touched(
+    home: Path, tmp_path: Path
+) -> None:
+    store, whole = build(home, write_recipe(tmp_path), tmp_path / "store.zarr"), tmp_path / "whole.zarr"
+    shutil.copytree(store, whole)
     late = [forget_sample(store, 1, 1), forget_sample(store, 3, 0)]
-    dataset = open_dataset(store)
-    assert len(dataset) == 10
-    assert not set(late) & set(dataset.ids)
-    assert identify(store) != whole
-    assert "2 samples tried again: 2 ok" in rhoflow(home, "retry", store, "--reason", "timeout")
-    assert identify(store) == whole
-    assert (store / PLAN).read_bytes() == plan
+    assert len(open_dataset(store)) == 10
+    assert not set(late) & set(open_dataset(store).ids)
+    stamps = {key: (store / key).stat().st_mtime_ns for key in list_shard_files(store)}
+    assert "different" in rhoflow(home, "diff", whole, store, code=1)
+    assert "2 samples tried again: 2 ok" in rhoflow(home, "retry", store, "--reason", "timeout", "--workers", "1")
+    assert {key: (store / key).stat().st_mtime_ns for key in stamps} == stamps
+    assert "identical: 12 samples" in rhoflow(home, "diff", whole, store)
+    assert open_dataset(store).ids == open_dataset(whole).ids
+    assert open_dataset(store).attributes["version"] == 2
+    assert open_dataset(store).attributes["statistics"] == open_dataset(whole).attributes["statistics"]
     assert "0 not as they were written" in rhoflow(home, "verify", store)
 
 

@@ -4,28 +4,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from storage.reader import open_dataset
 from storage.seal import is_sealed
 from tests.flows.small_build import command, environment, rhoflow, write_recipe
-from tests.flows.test_build import ask, free_port, running
+from tests.flows.test_build import ask, running
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The address of a real Prefect server."""
-    port = free_port()
-    serve = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    address = f"http://127.0.0.1:{port}/api"
-    with running(serve, tmp_path, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"):
-        ask(f"{address}/health")
-        monkeypatch.setenv("PREFECT_API_URL", address)
-        yield address
 
 
 def test_a_run_fired_by_the_schedule_seals_the_store_and_the_next_does_nothing(api: str, tmp_path: Path) -> None:

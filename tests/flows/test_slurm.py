@@ -12,10 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.array import JobsError, await_job, submit_jobs
+from flows.cluster import read_array
 from flows.fleet import open_cluster
 from storage.identity import identify
 from storage.seal import is_sealed
-from tests.flows.small_build import environment, rhoflow, write_recipe
+from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.test_build import ask as inquire
+from tests.flows.test_build import running
+from tests.flows.test_schedule import await_completed, await_message
 
 pytestmark = [
     pytest.mark.slurm,
@@ -76,7 +81,7 @@ def submit(recipe: Path, store: Path, home: Path, **parameters: str) -> str:
     ended = subprocess.run(
         given, env={**environment(home), **logs, **parameters}, check=True, capture_output=True, text=True, timeout=60
     )
-    return ended.stdout.strip()
+    return ended.stdout.split()[-1]
 
 
 def await_true(what: str, question: Callable[[], object], seconds: float = 150) -> None:
@@ -112,6 +117,14 @@ def test_a_job_array_builds_the_identical_store(plain: dict[str, str], home: Pat
 def test_a_node_that_dies_costs_nothing(cluster: Path, plain: dict[str, str], home: Path, tmp_path: Path) -> None:
     recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
     seal = submit(recipe, store, home, PARTS="7", AT_ONCE="2")
+    kill_busy_node(cluster, store)
+    local_cluster("revive", cluster, "one")
+    assert await_end(seal) == "COMPLETED", logs_of(store)
+    assert identify(store) == plain
+
+
+def kill_busy_node(cluster: Path, store: Path) -> None:
+    """Kill node one while it computes a shard; returns when its jobs are queued again."""
     running = ("squeue", "--noheader", "--states=R", "--name=rhoflow-run", "--nodelist=one", "--format=%i %M")
     await_true("one shard is done, another just begun", lambda: receipts(store) and ask(*running).endswith("0:00"))
     local_cluster("kill", cluster, "one")
@@ -119,9 +132,6 @@ def test_a_node_that_dies_costs_nothing(cluster: Path, plain: dict[str, str], ho
     assert lost
     assert not is_sealed(store)
     await_true("its jobs are queued again", lambda: all(int(state_of(task)["Restarts"]) for task in lost))
-    local_cluster("revive", cluster, "one")
-    assert await_end(seal) == "COMPLETED", logs_of(store)
-    assert identify(store) == plain
 
 
 def receipts(store: Path) -> list[Path]:
@@ -149,6 +159,54 @@ def test_a_plan_that_fails_ends_the_array_and_the_seal(home: Path, tmp_path: Pat
     seal = submit(recipe, tmp_path / "store.zarr", home, PARTS="2")
     assert await_end(seal) == "FAILED"
     assert "unknown key" in logs_of(tmp_path / "store.zarr")
+
+
+def write_array_profile(folder: Path) -> Path:
+    path = folder / "slurm-array.toml"
+    path.write_text(f'kind = "slurm-array"\nparts = 7\nat_once = 2\nsubmit = "{SLURM}/submit.sh"\n')
+    return path
+
+
+def test_a_scheduled_run_outlives_a_node_and_the_next_submits_nothing(
+    cluster: Path, plain: dict[str, str], api: str, tmp_path: Path
+) -> None:
+    recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
+    nightly = command("schedule", recipe, store, "--cron", "0 2 * * *", "--cluster", write_array_profile(tmp_path))
+    earlier = submitted_jobs()
+    with running(nightly, tmp_path, PREFECT_RUNNER_POLL_FREQUENCY="1"):
+        schedule_soon(api)
+        kill_busy_node(cluster, store)
+        local_cluster("revive", cluster, "one")
+        await_completed(api, 2)
+        await_message(api, f"{store} is sealed: nothing to compute")
+    assert identify(store) == plain
+    assert len(submitted_jobs() - earlier) == 1 + 7 + 1  # plan, array, seal of the first run
+
+
+@pytest.mark.usefixtures("cluster")
+def test_jobs_that_fail_say_why_and_leave_none_waiting(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    recipe.write_text(recipe.read_text() + "colour = 7\n")
+    profile = read_array(str(write_array_profile(tmp_path)))
+    assert profile
+    with (
+        pytest.raises(JobsError, match="unknown key"),
+        submit_jobs(profile, recipe, tmp_path / "store.zarr", None) as jobs,
+    ):
+        await_job(jobs, jobs.plan, print)
+    await_true("all are gone", lambda: not ask("squeue", "--noheader", f"--jobs={jobs.array},{jobs.seal}"))
+
+
+def schedule_soon(api: str) -> None:
+    """Let the only deployment's schedule fire every twenty seconds too, rather than at night alone."""
+    await_true("it is deployed", lambda: inquire(f"{api}/deployments/filter", {}))
+    (deployment,) = inquire(f"{api}/deployments/filter", {})
+    inquire(f"{api}/deployments/{deployment['id']}/schedules", [{"schedule": {"interval": 20}}])
+
+
+def submitted_jobs() -> set[str]:
+    """Numbers of all jobs of the last minutes."""
+    return {*ask("squeue", "--noheader", "--array", "--states=all", "--format=%i").split()}
 
 
 PROFILE = """

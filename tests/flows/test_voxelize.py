@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from storage.identity import identify
-from storage.layout import PLAN, SEAL, SOURCE_END, receipt_key
+from storage.layout import SEAL, generation_key, plan_key, receipt_key
 from storage.outcomes import read_row_outcomes
 from storage.plan import read_plan
 from storage.reader import open_dataset
@@ -109,8 +109,8 @@ def test_whatever_was_left_behind_is_finished(home: Path, built: Path, coarse: P
     if left != "half":
         shutil.rmtree(new / "work/receipts")
     if left in ("header", "copy"):
-        (new / PLAN).unlink()
-        (new / SOURCE_END).unlink()
+        (new / plan_key(1)).unlink()
+        (new / generation_key(1)).unlink()
     if left == "header":
         shutil.rmtree(new / "work/conformers")
     if left in ("header", "copy"):  # no other molecules may take the place of those that were being copied

@@ -153,7 +153,15 @@ def real_harmonic(degree: int, order: int, cosine: FloatArray, azimuth: FloatArr
 
 
 @pytest.mark.parametrize(
-    ("numbers", "distance", "unpaired", "exact"), [([8, 1], 1.83, 1, 0.75), ([8, 8], 2.29, 2, 2.0), ([1], 0.0, 1, 0.75)]
+    ("numbers", "distance", "unpaired", "exact"),
+    [
+        ([8, 1], 1.83, 1, 0.75),
+        ([7, 8], 2.17, 1, 0.75),
+        ([6, 7], 2.21, 1, 0.75),
+        ([8, 8], 2.29, 2, 2.0),
+        ([1], 0.0, 1, 0.75),
+    ],
+    ids=["OH", "NO", "CN", "O2", "H"],
 )
 def test_radicals_have_nearly_their_exact_spin(
     numbers: list[int], distance: float, unpaired: int, exact: float
@@ -161,6 +169,7 @@ def test_radicals_have_nearly_their_exact_spin(
     positions = [[0, 0, distance * index] for index in range(len(numbers))]
     state = QUICK.solve(conformer(numbers, positions, unpaired=unpaired))
     assert state.spin_square == pytest.approx(exact, abs=0.02)
+    assert state.spin_contamination == pytest.approx(state.spin_square - exact, abs=1e-12)
     assert 2 * state.alpha_orbitals - len(state.orbitals) == unpaired
     assert (state.occupations == 1).all()
 
@@ -222,7 +231,9 @@ def test_core_electrons_are_those_of_the_pseudopotential() -> None:
 
 
 def test_unconverged_densities_are_never_returned() -> None:
-    with pytest.raises(NotConverged, match=r"hartree after \d+ cycles .*max_cycles"):
+    with pytest.raises(
+        NotConverged, match=r"sample#0: DIIS, .*second order.* hartree after \d+ cycles .*check its geometry"
+    ):
         DftEngine(basis_set="gth-dzvp", max_cycles=1).solve(WATER)
 
 
@@ -231,6 +242,39 @@ def test_later_attempts_reach_the_same_state() -> None:
     patient = DftEngine("PBE", **ALL_ELECTRON).solve(WATER)
     assert hasty.energy == pytest.approx(patient.energy, abs=1e-7)
     assert (hasty.homo, hasty.lumo) == pytest.approx((patient.homo, patient.lumo), abs=1e-4)
+    assert (hasty.rung > 0, patient.rung) == (True, 0)
+
+
+def lowest_energy(field: dft.rks.KohnShamDFT) -> float:
+    """By PySCF's own solver and its own analysis of stability."""
+    field.grids.level = 1
+    field = field.newton().run()
+    for _ in range(5):
+        orbitals, _, is_stable, _ = field.stability(return_status=True)
+        if is_stable:
+            break
+        field.kernel(orbitals, field.mo_occ)
+    return float(field.e_tot)
+
+
+def test_a_radical_is_brought_down_from_a_saddle_point() -> None:
+    """CH: DIIS converges 0.9 millihartree above the minimum, where PySCF's analysis finds it unstable."""
+    methylidyne = conformer([6, 1], [[0, 0, 0], [0, 0, 2.12]], unpaired=1)
+    state = QUICK.solve(methylidyne)
+    plain = dft.UKS(stock_mol(methylidyne, "gth-dzvp", "gth-pbe"), xc="PBE").run()
+    assert state.energy < plain.e_tot - 8e-4
+    assert state.energy == pytest.approx(lowest_energy(plain), abs=1e-4)
+    assert state.rung == 0
+    assert state.spin_contamination > 0.15  # its minimum holds a share of the quartet
+
+
+def test_a_stretched_bond_needs_the_second_order_and_ends_in_its_minimum() -> None:
+    """F₂ at 2.5 Å: DIIS fails, and second order alone stops at a saddle point 31 millihartree above."""
+    fluorine = conformer([9, 9], [[0, 0, 0], [0, 0, 4.724]])
+    state = QUICK.solve(fluorine)
+    assert state.rung == 2
+    expected = lowest_energy(dft.RKS(stock_mol(fluorine, "gth-dzvp", "gth-pbe"), xc="PBE"))
+    assert state.energy == pytest.approx(expected, abs=1e-4)
 
 
 def test_same_input_gives_the_same_bits_whatever_the_threads() -> None:

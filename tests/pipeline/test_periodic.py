@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from pyscf import lib
 from pyscf.pbc import dft, gto
+from pyscf.soscf import newton_ah
 
 from pipeline.elements import NUMBERS
 from pipeline.engines.dft import DftEngine
 from pipeline.engines.periodic import PeriodicDftEngine
 from pipeline.engines.periodic_box import PeriodicBox
+from pipeline.engines.pyscf_cell import build_cell
 from pipeline.engines.sad import SadEngine
 from pipeline.failures import InvalidInput, NotConverged, UnsupportedElement
 from pipeline.images import count_electrons
@@ -134,11 +136,31 @@ def test_same_input_gives_the_same_bits_whatever_the_threads() -> None:
 @pytest.mark.parametrize("sample", [WATER, OXYGEN], ids=["restricted", "unrestricted"])
 def test_later_attempts_reach_the_same_state(sample: Conformer) -> None:
     hasty = PeriodicDftEngine("PBE", "gth-szv", "gth-pbe", QUICK.box, max_cycles=4).solve(sample)
-    assert hasty.energy == pytest.approx(QUICK.solve(sample).energy, abs=1e-7)
+    patient = QUICK.solve(sample)
+    assert hasty.energy == pytest.approx(patient.energy, abs=1e-7)
+    assert (hasty.rung > 0, patient.rung) == (True, 0)
+
+
+def test_curvatures_are_those_of_the_energy() -> None:
+    """Of OH, along one rotation of all its orbitals: what stability is judged by, against differences of energies."""
+    radical = conformer([8, 1], WATER_XYZ[:2], unpaired=1)
+    field = QUICK.mean_field(build_cell(radical, "gth-szv", "gth-pbe", QUICK.box)).run()
+    gradient, half_hessian, _ = newton_ah.gen_g_hop_uhf(field, field.mo_coeff, field.mo_occ)
+    rotation = np.ones(len(gradient)) / math.sqrt(len(gradient))
+    solver = field.newton()
+
+    def energy(angle: float) -> float:
+        turn = solver.update_rotate_matrix(angle * rotation, field.mo_occ)
+        return float(field.energy_tot(field.make_rdm1(solver.rotate_mo(field.mo_coeff, turn), field.mo_occ)))
+
+    numerical = (energy(0.02) - 2 * field.e_tot + energy(-0.02)) / 0.02**2
+    assert 2 * rotation @ half_hessian(rotation) == pytest.approx(numerical, rel=1e-3)
 
 
 def test_unconverged_densities_are_never_returned() -> None:
-    with pytest.raises(NotConverged, match=r"hartree after \d+ cycles .*max_cycles"):
+    with pytest.raises(
+        NotConverged, match=r"sample#0: DIIS, .*second order.* hartree after \d+ cycles .*check its geometry"
+    ):
         PeriodicDftEngine("PBE", "gth-dzvp", "gth-pbe", QUICK.box, max_cycles=1).solve(WATER)
 
 

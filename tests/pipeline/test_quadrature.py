@@ -49,6 +49,25 @@ def test_unrestricted_potential_is_that_of_pyscf(mol: gto.Mole, grids: dft.gen_g
         assert ours == pytest.approx(theirs, abs=1e-8)
 
 
+@pytest.mark.parametrize("functional", ["LDA,VWN", "PBE", "r2scan"])
+@pytest.mark.parametrize("spins", [1, 2])
+def test_response_of_the_potential_is_that_of_pyscf(
+    mol: gto.Mole, grids: dft.gen_grid.Grids, functional: str, spins: int
+) -> None:
+    guess = density(mol)
+    change = np.random.default_rng(0).normal(size=(spins, mol.nao, mol.nao))
+    change = np.squeeze(change + change.transpose(0, 2, 1))
+    occupations = np.squeeze([guess.mo_occ] if spins == 1 else [guess.mo_occ * 0.6, guess.mo_occ * 0.4])
+    orbitals = np.squeeze([guess.mo_coeff] * spins)
+
+    def respond(quadrature: dft.numint.NumInt) -> object:
+        kernel = quadrature.cache_xc_kernel(mol, grids, functional, orbitals, occupations, spin=spins - 1)
+        function = quadrature.nr_rks_fxc if spins == 1 else quadrature.nr_uks_fxc
+        return function(mol, grids, functional, None, change, 0, 1, *kernel)
+
+    assert respond(KeptQuadrature()) == pytest.approx(respond(dft.numint.NumInt()), abs=1e-6)
+
+
 def test_coulomb_matrix_is_that_of_pyscf(mol: gto.Mole) -> None:
     matrices = np.array([density(mol), 0.3 * density(mol)])
     ours, _ = CoulombFit(mol, "def2-universal-jfit").build().get_jk(matrices)

@@ -260,20 +260,42 @@ def test_what_the_libraries_crash_on_is_refused_by_name(what: str, library: Libr
             call(case)
 
 
-def test_hard_charges_converge_slowly_and_impossible_ones_by_name() -> None:
-    """Caesium hydride, pulled apart: at 9 bohr the default mixer fails. For LiF at 12 bohr every mixer does."""
-    stretched = XtbEngine().solve(conformer([55, 1], [[0, 0, 0], [0, 0, 9.142857142857142]]))
-    assert stretched.electrons == pytest.approx(2, abs=1e-10)
-    for library in LIBRARIES:
-        with pytest.raises(NotConverged, match="case#0"):
-            XtbEngine("gfn1", library).solve(conformer([3, 9], [[0, 0, 0], [0, 0, 12]]))
+IMPOSSIBLE = conformer([19, 9], [[0, 0, 0], [0, 0, 14]])  # potassium fluoride, torn apart
+
+
+def test_every_way_to_convergence_ends_in_the_same_state() -> None:
+    """Caesium hydride, pulled apart: at 9 bohr tblite's default mixer fails, and xtb-python needs to be cooled down."""
+    stretched = conformer([55, 1], [[0, 0, 0], [0, 0, 9.142857142857142]])
+    steady, cooled = (XtbEngine(library=library).solve(stretched) for library in LIBRARIES)
+    assert (steady.rung, cooled.rung) == (1, 2)
+    assert steady.electrons == pytest.approx(2, abs=1e-10)
+    assert cooled.energy == pytest.approx(steady.energy, abs=1e-7)
+    assert cooled.dipole == pytest.approx(steady.dipole, abs=1e-4)
+    assert sorted(cooled.occupations) == pytest.approx(sorted(steady.occupations), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_no_mixer_converges_is_cooled_down_to_the_methods_own_temperature(method: Method) -> None:
+    """Lithium fluoride at 12 bohr; the libraries know nothing of each other."""
+    torn = conformer([3, 9], [[0, 0, 0], [0, 0, 12]])
+    one, other = (XtbEngine(method, library).solve(torn) for library in LIBRARIES)
+    assert (one.rung, other.rung) == (2, 2)
+    assert other.energy == pytest.approx(one.energy, abs=1e-7)
+    assert other.dipole == pytest.approx(one.dipole, abs=1e-4)
+    assert XtbEngine(method).solve(WATER).rung == 0
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_what_never_converges_fails_by_name(library: Library) -> None:
+    with pytest.raises(NotConverged, match=r"case#0: .* cooling from .* check its charge"):
+        XtbEngine("gfn1", library).solve(IMPOSSIBLE)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_nothing_is_printed(library: Library, capfd: pytest.CaptureFixture[str]) -> None:
     XtbEngine(library=library).solve(WATER)
     with suppress(MoleculeFailed):
-        XtbEngine("gfn1", library).solve(conformer([3, 9], [[0, 0, 0], [0, 0, 12]]))
+        XtbEngine("gfn1", library).solve(IMPOSSIBLE)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from storage.generations import Generation, Place, Run, write_generation
 from storage.header import Header, begin_store
-from storage.layout import SOURCE_END
-from storage.objects import write_record
-from storage.parts import ConformedRow, write_conformer_part
-from storage.plan import ChannelLayout, DensityLayout, Plan, PlannedSample, Refusal, write_plan
+from storage.parts import ConformedRow, SourceRow, write_conformer_part, write_source_part
+from storage.plan import ChannelLayout, DensityLayout, GenerationPlan, Plan, Refusal, write_plan
 from storage.receipts import Outcome, Receipt, write_receipt
-from storage.schema import Basis, Conformer, ElectronicState, Grid, Sample, Shell
+from storage.sample_tables import PlannedSample
+from storage.schema import Basis, Conformer, ElectronicState, Grid, Molecule, Sample, Shell
 from storage.splits import assign_split
 from storage.writer import write_shard
 
@@ -53,6 +53,8 @@ def facts_of(sample: Sample) -> dict[str, float]:
         "guess_homo_hartree": float("nan"),
         "guess_lumo_hartree": 0.5,
         "guess_spin_square": float("nan"),
+        "guess_spin_contamination": float("nan"),
+        "guess_rung": 0.0,
         "guess_dipole_x_ebohr": 0.1,
         "guess_dipole_y_ebohr": 0.2,
         "guess_dipole_z_ebohr": 0.3,
@@ -70,7 +72,14 @@ def plan_store(store: Path) -> Plan:
     begin_store(store, Header(RECIPE, "text"))
     samples = [make_sample(make_conformer(name, atoms=2 + len(name) % 3)) for name in NAMES]
     planned = [
-        PlannedSample(sample.conformer, row, sample.grid, assign_split(sample.conformer.group, SPLITS), np.eye(3))
+        PlannedSample(
+            sample.conformer,
+            sample.grid,
+            assign_split(sample.conformer.group, SPLITS),
+            np.eye(3),
+            key=bytes([row] * 16),
+            state_keys=(bytes([row + 100] * 16),),
+        )
         for row, sample in enumerate(samples)
     ]
     rows = [
@@ -84,18 +93,24 @@ def plan_store(store: Path) -> Plan:
         ConformedRow(8, "twin", "ok", "", {"dG": 9.0, "kind": "c"}, (twin,)),
         ConformedRow(9, "giant", "ok", "", {"dG": 8.0, "kind": "d"}, (giant,)),
     ]
-    write_record(store, SOURCE_END, {"parts": 1, "rows": len(rows), "limit": None})
+    write_source_part(store, 0, [SourceRow(Molecule(row.row, row.id, labels=row.labels)) for row in rows])
+    write_generation(store, Generation(1, "x.csv", "", None, 0, 1, [Run(0, 0, len(rows))]))
     write_conformer_part(store, 0, rows, {"computing_seconds": 1.0, "host": "here"})
-    plan = Plan(
-        rows=len(rows),
-        parts=1,
-        shard_samples=3,
+    generation = GenerationPlan(
+        number=1,
+        first={CELLS: 0},
         samples={CELLS: len(NAMES)},
+        refusals=[Refusal("giant#0", "too_large", "needs 99 cells")],
+        aliases={"twin#0": Place(CELLS, 0)},
+        retried=[],
+        bases={},
+    )
+    plan = Plan(
+        shard_samples=3,
         channels=[ChannelLayout("guess", "electrons bohr-3", "a density")],
         densities=["guess"],
         keeps_wavefunctions=True,
-        refusals=[Refusal("giant#0", "too_large", "needs 99 cells")],
-        duplicates={"twin#0": "water#0"},
+        generations=[generation],
     )
     write_plan(store, plan, {CELLS: planned}, [DensityLayout("guess", BASIS, {CELLS: 3})])
     return plan

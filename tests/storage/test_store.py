@@ -12,12 +12,12 @@ import tensorstore
 import zarr
 
 from storage.errors import RequestError, StoreError
+from storage.generations import Generation, write_generation
 from storage.header import Header, begin_store, read_header
 from storage.identity import identify
-from storage.layout import SOURCE_END
-from storage.objects import write_record
+from storage.layout import plan_key
 from storage.outcomes import read_row_outcomes
-from storage.plan import read_basis, read_plan, read_planned_samples
+from storage.plan import read_basis, read_plan, read_shard_samples
 from storage.reader import open_dataset
 from storage.receipts import read_receipt
 from storage.seal import is_sealed, seal
@@ -67,11 +67,13 @@ def test_the_basis_is_read_as_it_was_written(build_store: Builder) -> None:
 
 def test_planned_samples_are_read_as_they_were_written(build_store: Builder) -> None:
     store = build_store("a.zarr")
-    planned = read_planned_samples(store, CELLS, 2, 5)
-    assert [sample.conformer.id for sample in planned] == ["c#0", "broken#0", "e#0"]
+    planned = read_shard_samples(store, read_plan(store).shards()[1])
+    assert [sample.conformer.id for sample in planned] == ["broken#0", "e#0", "f#0"]
     expected = make_conformer("broken", atoms=2)
-    np.testing.assert_array_equal(planned[1].conformer.positions, expected.positions)
-    assert planned[1].conformer.group == "GROUP-broken"
+    np.testing.assert_array_equal(planned[0].conformer.positions, expected.positions)
+    assert planned[0].conformer.group == "GROUP-broken"
+    assert planned[0].key == bytes([3] * 16)
+    assert planned[0].state_keys == (bytes([103] * 16),)
 
 
 def test_every_row_has_one_outcome(build_store: Builder) -> None:
@@ -207,7 +209,7 @@ def test_a_kill_while_planning_leaves_a_store_that_plans_again(build_store: Buil
     seal(expected)
     store = tmp_path / "killed.zarr"
     plan_store(store)
-    (store / "work/plan.json").unlink()  # written last
+    (store / plan_key(1)).unlink()  # written last
     shutil.rmtree(store / f"cells_{CELLS}/occupations_guess")
     plan = plan_store(store)
     for shard in plan.shards():
@@ -255,7 +257,7 @@ def test_other_limits_are_taken_over_and_other_recipes_replace_one_that_read_not
     begin_store(store, Header({"grid": {"h": 1}, "limits": {"s": 5}}, ""))
     begin_store(store, Header({"grid": {"h": 2}, "limits": {"s": 5}}, ""))
     assert read_header(store).recipe["grid"] == {"h": 2}
-    write_record(store, SOURCE_END, {"parts": 0, "rows": 0})
+    write_generation(store, Generation(1, "", "", None, 0, 0, []))
     begin_store(store, Header({"grid": {"h": 2}, "limits": {"s": 500}}, ""))
     assert read_header(store).recipe["limits"] == {"s": 500}
     with pytest.raises(RequestError, match=r"grid\.h was 2, is 3"):

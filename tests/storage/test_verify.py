@@ -106,7 +106,7 @@ def test_without_a_list_of_checksums_receipts_still_vouch_for_their_objects(seal
     for key in MANIFESTS:
         (sealed / key).unlink()
     (sealed / f"cells_{CELLS}/guess/c.1.0.0.0").write_bytes(b"")
-    (sealed / "work/plan.json").with_suffix(".partial").write_bytes(b"{")
+    (sealed / "work/plans/000001.json.gz").with_suffix(".partial").write_bytes(b"{")
     findings = find_damage(sealed)
     assert "no list of checksums is left" in findings.unvouched
     assert {damage.key for damage in findings.damages} == {*MANIFESTS, f"cells_{CELLS}/guess/c.1.0.0.0"}

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from storage.generations import Generation, Run, write_generation
 from storage.header import Header, begin_store
-from storage.layout import SOURCE_END
-from storage.objects import write_record
 from storage.parts import ConformedRow, write_conformer_part
-from storage.plan import ChannelLayout, Plan, PlannedSample, read_shard_samples, write_plan
+from storage.plan import ChannelLayout, GenerationPlan, Plan, read_shard_samples, write_plan
 from storage.receipts import Outcome, Receipt, write_receipt
+from storage.sample_tables import PlannedSample
 from storage.schema import Conformer, Grid, Sample
 from storage.seal import seal
 from storage.writer import write_shard
@@ -52,14 +52,15 @@ def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Pat
     """A sealed store with so many samples in each split."""
     names = [(split, f"{prefix}{split}-{k}") for split, count in splits.items() for k in range(count)]
     conformers = [(split, make_conformer(name)) for split, name in names]
-    planned = [PlannedSample(one, row, GRID, split, np.eye(3)) for row, (split, one) in enumerate(conformers)]
+    planned = [PlannedSample(one, GRID, split, np.eye(3)) for split, one in conformers]
     channels = [ChannelLayout(name, "electrons bohr-3", name) for name in EXPONENTS]
-    plan = Plan(len(planned), 1, 4, {CELLS: len(planned)}, channels, [], False, [], {})
+    generation = GenerationPlan(1, {CELLS: 0}, {CELLS: len(planned)}, [], {}, [], {})
+    plan = Plan(4, channels, [], False, [generation])
     begin_store(store, Header(RECIPE, ""))
     rows = [
         ConformedRow(row, one.id.removesuffix("#0"), "ok", conformers=(one,)) for row, (_, one) in enumerate(conformers)
     ]
-    write_record(store, SOURCE_END, {"parts": 1, "rows": len(rows), "path": "", "sha256": "", "limit": None})
+    write_generation(store, Generation(1, "", "", None, 0, 1, [Run(0, 0, len(rows))]))
     write_conformer_part(store, 0, rows, {})
     write_plan(store, plan, {CELLS: planned}, [])
     for shard in plan.shards():

@@ -1,0 +1,94 @@
+"""What another store computed already, found by the keys of its samples and wavefunctions."""
+
+import functools
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from storage.errors import StoreError
+from storage.generations import Origin, Place
+from storage.identity import fingerprint
+from storage.layout import class_key, open_group, planned_key
+from storage.objects import Location, locate
+from storage.outcomes import read_sample_outcomes
+from storage.plan import Plan, read_basis, read_plan
+from storage.reader import restore_state
+from storage.receipts import Outcome
+from storage.sample_tables import PlannedSample
+from storage.schema import Basis, Conformer, ElectronicState, Sample
+from storage.seal import is_sealed
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A sample as another store holds it, with what its receipt says."""
+
+    sample: Sample
+    outcome: Outcome
+
+
+class KnownSamples:
+    """Those of one store that are ok."""
+
+    def __init__(self, store: Location) -> None:
+        self._store = store
+        self._plan: Plan = read_plan(store)
+        outcomes = read_sample_outcomes(store, self._plan)
+        self._outcomes = {place: end for place, end in outcomes.items() if end.outcome == "ok"}
+        self._groups: dict[int, Any] = {cells: open_group(store, "r", class_key(cells)) for cells in self._plan.lengths}
+        kept = self._plan.densities if self._plan.keeps_wavefunctions else ()
+        self._bases: dict[str, Basis] = {density: read_basis(store, density) for density in kept}
+        self._samples: dict[bytes, Place] = {}
+        self._states: dict[bytes, tuple[Place, str]] = {}
+        for generation in self._plan.generations:
+            for cells, first in generation.first.items():
+                self._list_keys(open_group(store, "r", planned_key(generation.number, cells)), cells, first)
+
+    def _list_keys(self, group: Any, cells: int, first: int) -> None:
+        keys, states = group["key"][...], group["state_keys"][...]
+        for row in range(len(keys)):
+            if (place := Place(cells, first + row)) in self._outcomes:
+                self._samples[bytes(keys[row])] = place
+                for density, key in zip(self._bases, states[row], strict=False):
+                    self._states[bytes(key)] = (place, density)
+
+    def take_sample(self, planned: PlannedSample) -> Taken | None:
+        """Every array of a sample with the same key, under the id it has now."""
+        if (place := self._samples.get(planned.key)) is None:
+            return None
+        end = self._outcomes[place]
+        box = tuple(map(slice, planned.grid.shape))
+        group = self._groups[place.cells]
+        try:
+            channels = {one.name: group[one.name][(place.row, ..., *box)] for one in self._plan.channels}
+            states = {density: self._restore(place, density, planned.conformer) for density in self._bases}
+        except (ValueError, RuntimeError) as error:  # what Zarr and Blosc raise
+            raise StoreError(
+                f"{self._store}: sample {end.id} cannot be read: `rhoflow verify {self._store}`"
+            ) from error
+        if any(np.isnan(values).all() for values in channels.values()):  # what Zarr gives for an object that is gone
+            raise StoreError(f"{self._store}: sample {end.id} is missing: `rhoflow verify {self._store} --repair`")
+        return Taken(Sample(planned.conformer, planned.grid, channels, states), replace(end, id=planned.conformer.id))
+
+    def take_states(self, planned: PlannedSample, densities: list[str]) -> dict[str, ElectronicState]:
+        """The kept wavefunctions of the same molecule and settings, by what `densities` call them here."""
+        found = {name: self._states.get(key) for name, key in zip(densities, planned.state_keys, strict=True)}
+        return {name: self._restore(*home, planned.conformer) for name, home in found.items() if home}
+
+    def _restore(self, place: Place, density: str, conformer: Conformer) -> ElectronicState:
+        end = self._outcomes[place]
+        group = self._groups[place.cells]
+        state = restore_state(group, place.row, conformer, self._bases[density], density, end.facts)
+        return replace(state, program=end.programs[density])
+
+
+@functools.lru_cache(maxsize=4)
+def open_known(origin: Origin) -> KnownSamples | None:
+    """None where the store is gone or holds anything else by now: then all is computed."""
+    store = locate(origin.store)
+    if is_sealed(store) and fingerprint(store) == origin.fingerprint:
+        return KnownSamples(store)
+    print(f"{store} is gone or has changed since: what was to be taken from it is computed", file=sys.stderr)
+    return None

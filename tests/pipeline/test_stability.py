@@ -1,0 +1,50 @@
+"""Saddle points are told from minima: against known spectra, and where theory says that restricted states break."""
+
+import numpy as np
+import pytest
+from pyscf import dft, gto, scf
+
+from pipeline.engines.stability import UNSTABLE, find_descent, lowest_curvature
+from storage.schema import FloatArray
+
+
+def symmetric(lowest: float, size: int = 60) -> FloatArray:
+    """A matrix like a Hessian: a growing diagonal, a weaker rest; its lowest eigenvalue as given."""
+    noise = np.random.default_rng(1).normal(size=(size, size))
+    matrix = np.diag(np.linspace(0.2, 6, size)) + 0.05 * (noise + noise.T)
+    values, vectors = np.linalg.eigh(matrix)
+    values[0] = lowest
+    return np.asarray((vectors * values) @ vectors.T)
+
+
+@pytest.mark.parametrize("lowest", [-1.0, -0.1, -0.02])
+def test_a_direction_of_descent_is_found(lowest: float) -> None:
+    matrix = symmetric(lowest)
+    found = lowest_curvature(lambda vector: matrix @ vector, matrix.diagonal())
+    assert found is not None
+    assert np.linalg.norm(found) == pytest.approx(1, abs=1e-9)
+    assert found @ matrix @ found < UNSTABLE
+
+
+@pytest.mark.parametrize("lowest", [0.0, 0.1, 1.0])
+def test_a_minimum_has_none(lowest: float) -> None:
+    matrix = symmetric(lowest)
+    assert lowest_curvature(lambda vector: matrix @ vector, matrix.diagonal()) is None
+
+
+@pytest.mark.parametrize(("distance", "breaks"), [(1.4, False), (2.0, False), (2.7, True), (5.0, True)])
+def test_hydrogen_breaks_its_spin_symmetry_beyond_the_coulson_fischer_point(distance: float, breaks: bool) -> None:
+    """2.3 bohr in Hartree-Fock (C. A. Coulson, I. Fischer, Philos. Mag. 40, 386 (1949)); restricted orbitals stay."""
+    mol = gto.M(atom=f"H; H 1 {distance}", unit="B", basis="cc-pvtz", verbose=0)
+    restricted = scf.RHF(mol).run()
+    both = scf.UHF(mol).run(restricted.make_rdm1()[None].repeat(2, axis=0) / 2)
+    assert both.e_tot == pytest.approx(restricted.e_tot, abs=1e-8)
+    assert (find_descent(both) is not None) == breaks
+    assert find_descent(restricted) is None
+
+
+def test_states_without_empty_or_filled_orbitals_have_no_rotations() -> None:
+    helium = gto.M(atom="He", basis="sto-3g", verbose=0)
+    assert find_descent(scf.RHF(helium).run()) is None
+    hydrogen = gto.M(atom="H", basis="cc-pvdz", spin=1, verbose=0)
+    assert find_descent(dft.UKS(hydrogen, xc="PBE").run()) is None
