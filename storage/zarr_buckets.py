@@ -26,3 +26,7 @@ class BucketStore(ObjectStore[S3Store]):
         self._check_writable()
         confirm_claims(self._bucket)
         await self.store.put_async(key, value.as_buffer_like(), use_multipart=False)
+
+    async def delete(self, key: str) -> None:
+        confirm_claims(self._bucket)
+        await super().delete(key)
