@@ -86,7 +86,9 @@ def await_job(jobs: Jobs, job: str, say: Callable[[str], None], count: Callable[
         found = read_states(job)
         if found == {}:
             raise JobsError(f"SLURM knows no job {job} any more: the same command again computes what is missing")
-        states = {**(states or {}), **(found or {})}
+        if found:  # tasks that never began may be listed one by one first, and together at their end
+            ended = {task: state for task, state in (states or {}).items() if state in ENDED}
+            states = {**ended, **found}
         if count:
             count()
     say(f"job {job}: {_count(states)}")

@@ -25,7 +25,7 @@ class ProgressArtifact:
     """A stage's progress in Prefect's own pages, renewed now and then."""
 
     def __init__(self, store: Location, stage: str) -> None:
-        description = f"{stage} of {name_store(store)} that are computed"
+        description = f"{stage} of {name_store(store)} computed so far"
         artifact = create_progress_artifact(progress=0.0, key=artifact_key(store, stage), description=description)
         self._artifact: UUID = artifact  # type: ignore[assignment]
         self._published = time.monotonic()

@@ -9,23 +9,25 @@ import pytest
 from ase import Atoms, units
 from ase.io.cube import write_cube as ase_write_cube
 
-from flows.conform import conform_part, read_source
+from flows.conform import conform_part
 from flows.engines import build_engines
 from flows.export import export_sample
 from flows.plan import plan_dataset
 from flows.recipe import RecipeError, read_recipe, recipe_values
 from flows.shard import compute_shard
+from flows.source import read_source
 from pipeline.engines.file import FileEngine
 from pipeline.engines.gaussian import GaussianEngine
 from pipeline.failures import InvalidInput
 from pipeline.formats import Scene, Volume, read_cube, write_cube, write_npz
 from pipeline.sources import SourceError, read_molecules
 from pipeline.voxels import sample_density
-from storage.errors import RequestError
+from storage.generations import count_parts
 from storage.header import Header, begin_store
 from storage.identity import identify
 from storage.plan import read_plan
 from storage.reader import open_dataset
+from storage.receipts import read_receipt
 from storage.schema import Conformer, FloatArray, Grid
 from storage.seal import seal
 from tests.flows.small_build import rhoflow
@@ -81,7 +83,8 @@ def build(path: Path, store: Path) -> Path:
     recipe = read_recipe(path)
     build_engines(recipe)
     begin_store(store, Header(recipe_values(recipe), path.read_text()))
-    for part in range(read_source(store, recipe)):
+    read_source(store, recipe)
+    for part in range(count_parts(store)):
         conform_part(store, part)
     for shard in plan_dataset(store).shards():
         compute_shard(store, shard.number)
@@ -157,19 +160,27 @@ def test_a_folder_that_moves_in_the_middle_changes_nothing(store: Path, folder: 
     assert identify(build(tmp_path / "second/recipe.toml", begun)) == identify(store)
 
 
-def test_a_folder_that_changed_is_refused(store: Path, tmp_path: Path) -> None:
-    shutil.copytree(store, tmp_path / "store.zarr")
-    recipe = write_folder(tmp_path / "changed")
+def test_a_density_that_changed_in_its_file_is_read_again_and_no_other(store: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "store.zarr"
+    shutil.copytree(store, grown)
+    recipe, shards = write_folder(tmp_path / "changed"), len(read_plan(grown).shards())
+    shutil.copytree(store.parent / "cubes", tmp_path / "changed/cubes", dirs_exist_ok=True)
     write_cube(tmp_path / "changed/cubes/ours.cube.gz", make_volume(9))
-    with pytest.raises(RequestError, match="was begun with other rows than"):
-        read_source(tmp_path / "store.zarr", read_recipe(recipe))
+    build(recipe, grown)
+    new = [end.id for shard in read_plan(grown).shards()[shards:] for end in read_receipt(grown, shard.number).outcomes]
+    assert new == ["ours#0"]
+    was, now = open_dataset(grown, version=1), open_dataset(grown)
+    assert was.ids == now.ids == open_dataset(store).ids
+    assert not np.array_equal(was["ours#0"].channels["target"], now["ours#0"].channels["target"])
+    np.testing.assert_array_equal(was["ase#0"].channels["target"], now["ase#0"].channels["target"])
 
 
 def test_a_file_swapped_behind_the_plan_fails_by_name(tmp_path: Path) -> None:
     recipe, store = write_folder(tmp_path), tmp_path / "store.zarr"
     values = read_recipe(recipe)
     begin_store(store, Header(recipe_values(values), recipe.read_text()))
-    conform_part(store, read_source(store, values) - 1)
+    read_source(store, values)
+    conform_part(store, 0)
     plan = plan_dataset(store)
     volume = make_volume()
     moved = replace(volume, scene=replace(volume.scene, positions=WATER + 0.1))

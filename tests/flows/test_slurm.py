@@ -197,6 +197,23 @@ def test_jobs_that_fail_say_why_and_leave_none_waiting(tmp_path: Path) -> None:
     await_true("all are gone", lambda: not ask("squeue", "--noheader", f"--jobs={jobs.array},{jobs.seal}"))
 
 
+@pytest.mark.usefixtures("cluster")
+def test_an_array_that_is_cancelled_from_outside_is_a_failure_at_once(tmp_path: Path) -> None:
+    recipe, profile = write_recipe(tmp_path), read_array(str(write_array_profile(tmp_path)))
+    assert profile
+
+    def cancel(said: str) -> None:
+        if "running" in said:  # some of its tasks; of the others SLURM then keeps one record
+            ask("scancel", "--name=rhoflow-run")
+
+    with submit_jobs(profile, recipe, tmp_path / "store.zarr", None) as jobs:
+        await_job(jobs, jobs.plan, print)
+        began = time.monotonic()
+        with pytest.raises(JobsError, match="cancelled"):
+            await_job(jobs, jobs.array, cancel)
+    assert time.monotonic() - began < 60
+
+
 def schedule_soon(api: str) -> None:
     """Let the only deployment's schedule fire every twenty seconds too, rather than at night alone."""
     await_true("it is deployed", lambda: inquire(f"{api}/deployments/filter", {}))
