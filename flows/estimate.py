@@ -87,7 +87,7 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
         failed={reason: ends.count(reason) for reason in sorted(set(ends))},
         core_hours=sum_over(sizes, timed, "seconds") / 3600,
         bytes=sum_over(sizes, timed, "stored_bytes") + described_bytes,
-        files=round(shards * (objects + 1) + 2 * len(sizes) / ROWS_PER_PART) + len(described),
+        files=round(shards * (objects + 1) + 3 * len(sizes) / ROWS_PER_PART) + len(described),
         memory_gib=memory,
     )
 
