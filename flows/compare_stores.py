@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from storage.header import read_header
 from storage.layout import PLANS, class_key, open_group, receipt_key
 from storage.manifest import digest_content
 from storage.objects import Location, checksum_object, list_keys
-from storage.outcomes import read_version
+from storage.outcomes import Version, read_version
 from storage.parts import read_circumstances
 from storage.plan import Plan, Shard, read_basis, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt
@@ -69,11 +69,14 @@ class StoredShards:
         self.store = store
         self.plan: Plan = read_plan(store)
         self._groups: dict[int, Any] = {}
-        self.version = read_version(store, self.plan)
         self.shards = [shard for shard in self.plan.shards() if has_receipt(store, shard.number)]
         self.receipt = lru_cache(maxsize=2)(self._read_receipt)
         self.samples = lru_cache(maxsize=2)(self._read_samples)
         self.basis = lru_cache(maxsize=None)(self._read_basis)
+
+    @cached_property
+    def version(self) -> Version:
+        return read_version(self.store, self.plan)
 
     def _read_receipt(self, shard: Shard) -> Receipt:
         return read_receipt(self.store, shard.number)

@@ -38,8 +38,9 @@ def conform_part(store: Location, part: int) -> float:
     if not has_object(store, source_key(part)):
         raise StoreError(f"{store} has no source part {part}: run `rhoflow plan` or `rhoflow build` first")
     rows, seconds = [], 0.0
+    shelf = Shelf(store)
     for source in read_source_part(store, part):
-        if was := _find_known_row(store, source):
+        if was := shelf.find(source):
             rows.append(_take_over(was, source.molecule))
             continue
         row, spent = _conform_row(source.molecule, recipe)
@@ -55,23 +56,27 @@ def report_part(store: Location, part: int) -> int:
     return part
 
 
-def _find_known_row(store: Location, source: SourceRow) -> ConformedRow | None:
-    """The row whose conformers are to be taken over; None where another store has none any more, or other ones."""
-    if (known := source.known) is None:
-        return None
-    if not known.store:
-        return _read_conformers(store, known.part)[known.index]
-    old = locate(known.store)
-    if not (has_object(old, source_key(known.part)) and has_object(old, conformers_key(known.part))):
-        return None
-    if digest_molecule(_read_molecules(old, known.part)[known.index]) != digest_molecule(source):
-        return None
-    row = _read_conformers(old, known.part)[known.index]
-    return row if row.outcome == "ok" else None
+class Shelf:
+    """Rows whose conformers exist, of this store and others; a few parts are kept in memory."""
 
+    def __init__(self, store: Location) -> None:
+        self._store = store
+        self._conformers = functools.lru_cache(maxsize=4)(read_conformer_part)
+        self._sources = functools.lru_cache(maxsize=4)(read_source_part)
 
-_read_conformers = functools.lru_cache(maxsize=4)(read_conformer_part)
-_read_molecules = functools.lru_cache(maxsize=4)(read_source_part)
+    def find(self, source: SourceRow) -> ConformedRow | None:
+        """None where there is none to take over, or another store has none any more, or other ones."""
+        if (known := source.known) is None:
+            return None
+        if not known.store:
+            return self._conformers(self._store, known.part)[known.index]
+        old = locate(known.store)
+        if not (has_object(old, source_key(known.part)) and has_object(old, conformers_key(known.part))):
+            return None
+        if digest_molecule(self._sources(old, known.part)[known.index]) != digest_molecule(source):
+            return None
+        row = self._conformers(old, known.part)[known.index]
+        return row if row.outcome == "ok" else None
 
 
 def _take_over(was: ConformedRow, molecule: Molecule) -> ConformedRow:

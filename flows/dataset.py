@@ -14,7 +14,7 @@ from flows.cluster import read_array
 from flows.compute import compute_missing
 from flows.conform import is_conformed, report_part
 from flows.fleet import count_slots, open_cluster, run_everywhere
-from flows.plan import plan_dataset
+from flows.plan import check_bases, plan_dataset
 from flows.progress import Meter
 from flows.recipe import Recipe, read_recipe, recipe_values
 from flows.source import describe_changes, finish_unchanged, read_source
@@ -86,6 +86,7 @@ def compute_dataset(store: Location, source: Source, workers: int, cluster: str 
 
 @task(name="read", task_run_name="read", cache_policy=NO_CACHE, persist_result=False)
 def read_stage(store: Location, source: Source) -> None:
+    check_bases(store)
     changes = read_source(store, source.recipe, source.limit, source.reuse)
     get_run_logger().info("source: %s", describe_changes(changes))
 

@@ -41,6 +41,10 @@ class KeptStates:
         place = self._places[sample.conformer.id]
         if isinstance(place, Refusal):
             raise FailedBefore(place.reason, f"no wavefunction of it was ever made: {place.message}")
+        return self.read_at(place, sample)
+
+    def read_at(self, place: Place, sample: PlannedSample) -> dict[str, ElectronicState]:
+        """The same, of the sample that lies at a place."""
         shard = self._shards[place.cells, place.row // self._size]
         end = self._read_outcome(shard, place)
         if end.outcome != "ok":

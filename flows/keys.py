@@ -3,51 +3,55 @@
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from flows.engines import choose_fields
-from flows.recipe import Density, FileDensity, Recipe, recipe_values
+from flows.recipe import FileDensity, Recipe, recipe_values
 from storage.sample_tables import PlannedSample
 from storage.schema import Conformer
 
 KEY_VERSION = 1  # raised when our own formulas store other bytes than before
-PROGRAMS = {"tblite": "tblite", "xtb-python": "xtb", "dft": "pyscf", "sad": "pyscf"}
+PROGRAMS = {"xtb-python": "xtb"}  # packages that bear another name than their program
 
 
 @dataclass(frozen=True)
 class Keys:
     """The part of all keys of a dataset that is the same for every sample."""
 
-    states: tuple[str, ...]  # by density with orbitals: engine, its settings, its program's version
-    voxels: str  # channels, rounding, what is kept
-    unique: str  # "" or, where samples come from files that may change, what no other dataset says
+    states: dict[str, str]  # by density with orbitals: engine, its settings, its program's version
+    programs: dict[str, str]  # by density with orbitals: program and version, as receipts name them
+    voxels: str  # channels, rounding, what is kept, which densities are files
 
-    def sign(self, planned: PlannedSample) -> PlannedSample:
+    def sign(self, planned: PlannedSample, content: str = "") -> PlannedSample:
+        """`content`: sha256 of the file that holds the molecule's density, where there is one."""
         conformer, grid = planned.conformer, planned.grid
         molecule = _pack(conformer)
-        states = tuple(_digest(molecule, state) for state in self.states)
+        states = tuple(_digest(molecule, state) for state in self.states.values())
         box = np.array([*grid.shape, *grid.spacing, *grid.origin], dtype=np.float64).tobytes()
-        own = f"{self.unique} {conformer.id}" if self.unique else ""
-        return replace(planned, key=_digest(molecule, box, *states, self.voxels, own), state_keys=states)
+        return replace(planned, key=_digest(molecule, box, *states, self.voxels, content), state_keys=states)
 
 
-def choose_keys(recipe: Recipe, generation: int) -> Keys:
-    """Samples from files have keys of their own in each generation: a file may hold anything the next time."""
-    from_files = any(isinstance(density, FileDensity) for density in recipe.densities.values())
-    solving = {name: one for name, one in recipe.densities.items() if not isinstance(one, FileDensity)}
-    kept = {"wavefunctions": recipe.store.wavefunctions, "densities": list(solving)}
+def choose_keys(recipe: Recipe) -> Keys:
+    """Those that the recipe asks for, with the programs installed now."""
+    settings = recipe_values(recipe)["densities"]
+    files = {name: settings[name] for name, one in recipe.densities.items() if isinstance(one, FileDensity)}
+    programs = {name: _name_program(one) for name, one in settings.items() if name not in files}
+    states = {
+        name: json.dumps([KEY_VERSION, settings[name], recipe.electrons, program], sort_keys=True)
+        for name, program in programs.items()
+    }
+    kept = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
     voxels = json.dumps([KEY_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
-    unique = f"{recipe.source.path} {generation}" if from_files else ""
-    return Keys(tuple(_describe(name, one, recipe) for name, one in solving.items()), voxels, unique)
+    return Keys(states, programs, voxels)
 
 
-def _describe(name: str, density: Density, recipe: Recipe) -> str:
-    settings = recipe_values(recipe)["densities"][name]
-    program = PROGRAMS.get(settings.get("library", ""), PROGRAMS.get(density.engine, ""))
-    version = importlib.metadata.version(program) if program else ""
-    return json.dumps([KEY_VERSION, settings, recipe.electrons, program, version], sort_keys=True)
+def _name_program(settings: Mapping[str, Any]) -> str:
+    name = str(settings.get("library") or {"dft": "pyscf", "sad": "pyscf"}.get(settings["engine"], ""))
+    return f"{name} {importlib.metadata.version(PROGRAMS.get(name, name))}" if name else f"rhoflow {settings['engine']}"
 
 
 def _pack(conformer: Conformer) -> bytes:

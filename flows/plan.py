@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
 from storage.errors import StoreError
 from storage.generations import Generation, Place, count_generations, read_generation
-from storage.layout import open_group, plan_key, planned_key
+from storage.layout import open_group, plan_key, planned_key, source_key
 from storage.objects import Location, has_object
 from storage.outcomes import Ends
 from storage.parts import ConformedRow, read_conformer_part, read_source_part
@@ -29,6 +30,7 @@ from storage.plan import (
     Plan,
     Refusal,
     digest_shells,
+    is_planned,
     read_plan,
     read_shard_samples,
     write_plan,
@@ -73,12 +75,13 @@ def _plan_generation(store: Location, generation: Generation) -> None:
         recipe.store.shard_samples, _lay_out_channels(recipe), list(solving), recipe.store.wavefunctions, before
     )
     size = recipe.store.shard_samples
+    keys = choose_keys(recipe)
     draft = Draft({cells: math.ceil(plan.lengths.get(cells, 0) / size) * size for cells in recipe.grid.classes})
     if generation.retried:
-        plan_again(store, plan, generation.retried, draft)
+        plan_again(store, plan, generation.retried, keys, draft)
     else:
         rows = inherit_places(store, plan, generation, draft) if before else read_brought(store, generation)
-        plan_rows(rows, recipe, engines, choose_keys(recipe, generation.number), find_keys(store, plan), draft)
+        plan_rows(rows, recipe, engines, Signer(keys, read_contents(store, generation)), find_keys(store, plan), draft)
     densities = _lay_out_densities(store, draft.samples, solving, before[-1].bases if before else {})
     planned = GenerationPlan(
         number=generation.number,
@@ -87,6 +90,7 @@ def _plan_generation(store: Location, generation: Generation) -> None:
         refusals=draft.refusals,
         aliases=draft.aliases,
         retried=draft.retried,
+        programs=keys.programs,
         bases={
             density.name: {element: digest_shells(shells) for element, shells in density.basis.shells.items()}
             for density in densities
@@ -95,12 +99,13 @@ def _plan_generation(store: Location, generation: Generation) -> None:
     write_plan(store, replace(plan, generations=[*before, planned]), draft.samples, densities)
 
 
-def plan_again(store: Location, plan: Plan, places: Sequence[Place], draft: Draft) -> None:
+def plan_again(store: Location, plan: Plan, places: Sequence[Place], keys: Keys, draft: Draft) -> None:
     """A second place for each of these samples."""
+    shards = {(shard.cells, shard.index): shard for shard in plan.shards()}
     for place in places:
-        shard = next(one for one in plan.shards() if one.cells == place.cells and one.first <= place.row < one.last)
+        shard = shards[place.cells, place.row // plan.shard_samples]
         planned = read_shard_samples(store, shard)[place.row - shard.first]
-        draft.retried.append((place, draft.add(place.cells, planned)))
+        draft.retried.append((place, draft.add(place.cells, keys.sign(planned))))
 
 
 def read_brought(store: Location, generation: Generation) -> Iterator[ConformedRow]:
@@ -115,18 +120,45 @@ def inherit_places(store: Location, plan: Plan, generation: Generation, draft: D
     These keep their samples, whatever versions of programs are installed by now.
     """
     ends = Ends(store, plan)
+    read_part = lru_cache(maxsize=None)(lambda part: read_conformer_part(store, part))
     for part in range(generation.first_part, generation.first_part + generation.parts):
         for source, row in zip(read_source_part(store, part), read_conformer_part(store, part), strict=True):
             if source.known is None or source.known.store:
                 yield row
                 continue
-            was = read_conformer_part(store, source.known.part)[source.known.index]
+            was = read_part(source.known.part)[source.known.index]
             for conformer, twin in zip(row.conformers, was.conformers, strict=True):
                 end = ends.find(source.known.part, twin.id)
                 if isinstance(end, Place):
                     draft.aliases[conformer.id] = end
                 else:
                     draft.refusals.append(replace(end, id=conformer.id))
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Gives samples their keys."""
+
+    keys: Keys
+    contents: Mapping[str, str]  # by row id: sha256 of the file of the row's density
+
+    def sign(self, planned: PlannedSample, id: str) -> PlannedSample:
+        return self.keys.sign(planned, self.contents.get(id, ""))
+
+
+def read_contents(store: Location, generation: Generation) -> dict[str, str]:
+    """Of the rows that a generation brings."""
+    parts = range(generation.first_part, generation.first_part + generation.parts)
+    rows = (row for part in parts if has_object(store, source_key(part)) for row in read_source_part(store, part))
+    return {row.molecule.id: row.content for row in rows if row.content}
+
+
+def check_bases(store: Location) -> None:
+    """Before a planned store grows: raises StoreError where the programs would write its elements otherwise."""
+    if not is_planned(store):
+        return
+    engines = _with_orbitals(build_engines(read_stored_recipe(store)))
+    _lay_out_densities(store, {}, engines, read_plan(store).generations[-1].bases)
 
 
 def find_keys(store: Location, plan: Plan) -> dict[bytes, Place]:
@@ -143,7 +175,7 @@ def plan_rows(
     rows: Iterable[ConformedRow],
     recipe: Recipe,
     engines: Mapping[str, DensityEngine],
-    keys: Keys,
+    signer: Signer,
     places: dict[bytes, Place],
     draft: Draft,
 ) -> None:
@@ -159,7 +191,7 @@ def plan_rows(
             except MoleculeFailed as failure:
                 draft.refusals.append(Refusal(conformer.id, failure.reason, str(failure)))
                 continue
-            planned = keys.sign(planned)
+            planned = signer.sign(planned, row.id)
             if planned.key in places:
                 draft.aliases[conformer.id] = places[planned.key]
             else:

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from flows.conform import conform_part, is_conformed
-from flows.plan import plan_dataset
+from flows.plan import check_bases, plan_dataset
 from flows.progress import Meter
 from flows.recipe import Recipe
 from flows.source import read_source
@@ -20,6 +20,7 @@ def plan_source(
     if count_generations(store) and not is_planned(store):  # first what was read before, as it was read
         conform_missing(store, record)
         plan_dataset(store)
+    check_bases(store)
     changes = read_source(store, recipe, limit, reuse)
     conform_missing(store, record)
     return plan_dataset(store), changes

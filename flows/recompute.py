@@ -17,6 +17,7 @@ from flows.kernel import name_kernel
 from flows.recipe import Recipe
 from pipeline.failures import MoleculeFailed
 from pipeline.sample import compute_sample, sample_states
+from storage.generations import Place
 from storage.layout import receipt_key
 from storage.objects import Location
 from storage.parts import read_circumstances
@@ -55,7 +56,7 @@ def recompute_samples(store: Location, count: int, seed: int = SEED) -> Iterator
         (shard, row)
         for shard in stored.shards
         for row, outcome in enumerate(stored.receipt(shard).outcomes)
-        if outcome.outcome == "ok"
+        if outcome.outcome == "ok" and Place(shard.cells, shard.first + row) in stored.version.owners
     ]
     chosen = sorted(random.Random(seed).sample(range(len(places)), min(count, len(places))))
     recipe = read_stored_recipe(store)
@@ -99,7 +100,13 @@ def _recompute(stored: StoredShards, shard: Shard, row: int, recipe: Recipe, kep
     electrons = {name: _sum(made.channels[name], volume) - _sum(channels[name], volume) for name in differing}
     voxels: Mapping[str, ArrayDifference] = {}
     if kept is not None:
-        again = child.run(sample_states, *what, kept.read(planned), *how, seconds=limits.seconds_per_molecule).end
+        again = child.run(
+            sample_states,
+            *what,
+            kept.read_at(Place(shard.cells, shard.first + row), planned),
+            *how,
+            seconds=limits.seconds_per_molecule,
+        ).end
         if isinstance(again, MoleculeFailed):
             return Recomputation(planned.conformer.id, f"{again.reason}: {again}", before, differing, electrons, {})
         voxels = _compare_channels(channels, again.channels)

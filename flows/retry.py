@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 from flows.compute import compute_missing
 from flows.fleet import count_slots, open_cluster
-from flows.plan import plan_dataset
+from flows.plan import check_bases, plan_dataset
 from flows.status import RunRecord
 from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.generations import Place, read_latest, write_generation
+from storage.header import read_header
 from storage.manifest import unseal
 from storage.objects import Location
 from storage.outcomes import read_version
@@ -31,7 +32,9 @@ def retry_failures(store: Location, reason: str | None, workers: int, cluster: s
     A retry that is interrupted is finished by the same command, or by `rhoflow build`. Raises RequestError where the
     store is not sealed, or nothing failed so. What failed before any computing, or fits in no box, is left alone.
     """
+    read_header(store)  # a path that is no store ends here
     with claim_store(store):
+        check_bases(store)
         latest = read_latest(store)
         if is_sealed(store):
             places = find_failures(store, reason)

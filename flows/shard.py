@@ -17,9 +17,9 @@ from pipeline.engines.protocol import DensityEngine
 from pipeline.failures import FailedBefore, MoleculeFailed
 from pipeline.sample import Fields, compute_sample, sample_states
 from storage.claims import claim_shard
-from storage.generations import count_generations, read_generation
+from storage.generations import Origin, count_generations, read_generation
 from storage.header import read_header
-from storage.layout import HEADER, plan_key
+from storage.layout import HEADER, generation_key, plan_key
 from storage.objects import Location, checksum_object, locate
 from storage.plan import Plan, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
@@ -36,12 +36,14 @@ class Work:
     plan: Plan
     engines: dict[str, DensityEngine]
     fields: Fields
+    origins: dict[int, Origin | None]  # by generation: the store that samples are taken from
     kept: KeptStates | None  # the wavefunctions to use, where none is to be computed
 
 
 def read_work(store: Location) -> Work:
-    last = plan_key(count_generations(store))
-    return _read_work(store, checksum_object(store, last) + checksum_object(store, HEADER))
+    number = count_generations(store)
+    keys = (plan_key(number), generation_key(number), HEADER)
+    return _read_work(store, "".join(checksum_object(store, key) for key in keys))
 
 
 @functools.lru_cache(maxsize=2)
@@ -50,7 +52,9 @@ def _read_work(store: Location, content: str) -> Work:  # noqa: ARG001
     recipe = read_stored_recipe(store)
     origin = header.origin
     kept = open_kept_states(locate(origin.store), origin.fingerprint) if origin else None
-    return Work(recipe, read_plan(store), build_engines(recipe), choose_fields(recipe), kept)
+    plan = read_plan(store)
+    origins = {one.number: read_generation(store, one.number).reuse for one in plan.generations}
+    return Work(recipe, plan, build_engines(recipe), choose_fields(recipe), origins, kept)
 
 
 def compute_shard(store: Location, number: int) -> Receipt:
@@ -65,7 +69,7 @@ def _compute_missing_shard(store: Location, number: int) -> Receipt:
     started = time.monotonic()
     work = read_work(store)
     shard = work.plan.shards()[number]
-    origin = read_generation(store, shard.generation).reuse
+    origin = work.origins[shard.generation]
     known = open_known(origin) if origin else None
     computed = [take_or_compute(planned, work, known) for planned in read_shard_samples(store, shard)]
     reports = [one.report for one in computed]

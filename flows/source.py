@@ -21,6 +21,7 @@ from storage.generations import (
     append_run,
     change_generation,
     count_generations,
+    keep_parts,
     read_generation,
     read_latest,
     read_rows,
@@ -80,15 +81,21 @@ def read_source(
         return Counter()
     stored = {row.lies: (id, row) for id, row in read_stored_rows(store, last)} if last else {}
     finder = Finder(dict(stored.values()), list_reusable(reuse, recipe) if reuse else {})
-    changes = count_changes(finder, open_source(recipe, limit), list(stored))
+    if next(open_source(recipe, limit), None) is None:
+        raise RequestError(f"{path} holds no molecules: there is nothing to build")
+    changes = count_changes(finder, open_source(recipe, limit), list(stored)) if last else Counter()
     if last and not changes:
         change_generation(store, last, path=str(path), sha256=sha256, limit=limit, reuse=origin or last.reuse)
         return changes
+    if last and read_header(store).origin:
+        raise RequestError(
+            f"{store} was voxelized from another store, and follows no source ({describe_changes(changes)} in {path}): "
+            "build that store again, and voxelize it into a new folder"
+        )
     unseal(store)
     first = last.first_part + last.parts if last else 0
     runs, parts = copy_rows(store, finder, open_source(recipe, limit), first)
-    if not runs:
-        raise RequestError(f"{path} holds no molecules: there is nothing to build")
+    changes = changes if last else Counter({ADDED: sum(run.length for run in runs)})
     write_generation(store, Generation(number + 1, str(path), sha256, limit, first, parts, runs, reuse=origin))
     return changes
 
@@ -195,7 +202,7 @@ def read_stored_rows(store: Location, generation: Generation) -> Iterator[tuple[
 
 def read_source_rows(store: Location, generation: Generation) -> Iterator[SourceRow]:
     """Every row of the source as it was in a generation, in its order."""
-    read_part = functools.lru_cache(maxsize=4)(functools.partial(read_source_part, store))
+    read_part = keep_parts(generation, functools.partial(read_source_part, store))
     for run in generation.runs:
         yield from read_part(run.part)[run.first : run.first + run.length]
 

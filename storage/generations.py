@@ -1,15 +1,17 @@
 """What the source was each time it was read: the rows that came, and the order of all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from storage.errors import StoreError
 from storage.layout import GENERATIONS, generation_key
 from storage.manifest import vouch_again
 from storage.objects import Location, list_keys, read_record, write_record
 from storage.parts import ConformedRow, read_conformer_part
+
+Rows = TypeVar("Rows")
 
 
 class Place(NamedTuple):
@@ -106,10 +108,16 @@ def read_rows(store: Location, generation: Generation) -> Iterator[tuple[int, Co
 
     Raises StoreError where a part is not conformed.
     """
-    read_part = lru_cache(maxsize=4)(lambda part: read_conformer_part(store, part))
+    read_part = keep_parts(generation, lambda part: read_conformer_part(store, part))
     for run in generation.runs:
         for row in read_part(run.part)[run.first : run.first + run.length]:
             yield run.part, row
+
+
+def keep_parts(generation: Generation, read: Callable[[int], Rows]) -> Callable[[int], Rows]:
+    """Reads each part about once: a few are kept, or where the rows were shuffled, all."""
+    parts = len({run.part for run in generation.runs})
+    return lru_cache(maxsize=4 if len(generation.runs) < 2 * parts + 100 else None)(read)
 
 
 def append_run(runs: list[Run], part: int, index: int) -> None:

@@ -76,16 +76,14 @@ class Version:
                 self.outcomes[place].outcome if owner else SUPERSEDED if place in self.outcomes else ""
                 for place, owner in zip(places, owners, strict=True)
             ],
-            labels={
-                name: [values[owner.row] if owner else None if is_number(values) else "" for owner in owners]
-                for name, values in columns.items()
-            },
+            labels={name: _pick(values, owners) for name, values in columns.items()},
         )
 
 
-def is_number(values: Sequence[Label | None]) -> bool:
-    """Whether a column holds no text."""
-    return not any(isinstance(value, str) for value in values)
+def _pick(values: Sequence[Label | None], owners: Sequence[Owner | None]) -> list[Label | None]:
+    """The labels of these rows; where there is none, the empty value of the column's kind."""
+    empty = "" if any(isinstance(value, str) for value in values) else None
+    return [values[owner.row] if owner else empty for owner in owners]
 
 
 def as_text(value: Label | None) -> str:
@@ -106,7 +104,7 @@ def read_version(store: Location, plan: Plan) -> Version:
         (row, [ends.find(part, conformer.id) for conformer in row.conformers])
         for part, row in read_rows(store, generations[-1])
     ]
-    owners = _find_owners(rows, read_planned_ids(store, plan))
+    owners = _find_owners(rows)
     outcomes = read_sample_outcomes(store, plan)
     ended = [_end_row(place, row, found, owners, outcomes) for place, (row, found) in enumerate(rows)]
     return Version(generations[-1].number, ended, owners, outcomes)
@@ -170,14 +168,12 @@ def _follow(moved: Mapping[Place, Place], place: Place) -> Place:
     return place
 
 
-def _find_owners(
-    rows: Sequence[tuple[ConformedRow, Sequence[Place | Refusal]]], planned: Mapping[Place, str]
-) -> dict[Place, Owner]:
-    """A sample belongs to the conformer it was planned for, or where that is gone, to the first that is the same."""
+def _find_owners(rows: Sequence[tuple[ConformedRow, Sequence[Place | Refusal]]]) -> dict[Place, Owner]:
+    """A sample belongs to the first row, in the order of the source, that has it."""
     owners: dict[Place, Owner] = {}
     for index, (row, ends) in enumerate(rows):
         for conformer, place in zip(row.conformers, ends, strict=True):
-            if isinstance(place, Place) and (place not in owners or planned[place] == conformer.id):
+            if isinstance(place, Place) and place not in owners:
                 owners[place] = Owner(conformer.id, index)
     return owners
 

@@ -72,6 +72,7 @@ class GenerationPlan:
     refusals: Sequence[Refusal]
     aliases: Mapping[str, Place]  # id of a conformer → the sample of the same molecule, geometry and settings
     retried: Sequence[tuple[Place, Place]]  # where a failed sample lay, and where it is tried again
+    programs: Mapping[str, str]  # by density: the one that its keys name
     bases: Mapping[str, Mapping[int, str]]  # by density and element, of all generations so far: a digest of its shells
 
 
@@ -184,6 +185,7 @@ def _read_generation(record: Any) -> GenerationPlan:
         refusals=[Refusal(**entry) for entry in record["refusals"]],
         aliases={id: Place(*place) for id, place in record["aliases"].items()},
         retried=[(Place(*was), Place(*now)) for was, now in record["retried"]],
+        programs=record["programs"],
         bases={
             density: {int(element): digest for element, digest in digests.items()}
             for density, digests in record["bases"].items()

@@ -1,7 +1,7 @@
 """Opens a sealed dataset: samples as NumPy arrays, tables as pandas, everything as xarray."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,7 @@ NOT_TABLES = ("number", "position", "atom_offset", "x", "y", "z", "rotation", "o
 def open_dataset(path: str | Location, version: int | None = None) -> "Dataset":
     """The sealed dataset at `path`, which may be a URL: s3://bucket/name.zarr.
 
-    As it is, or as its numbered `version` was, also while the next one is built.
+    As it is, or as its numbered `version` was.
 
     Raises RequestError where there is none, StoreError where it is not sealed, or of another schema.
     """
@@ -37,7 +37,7 @@ def open_dataset(path: str | Location, version: int | None = None) -> "Dataset":
             f"{store} is no rhoflow dataset: check the path, or make it with `rhoflow build RECIPE {store}`"
         )
     root = zarr.open_group(give_to_zarr(store, read_only=True), mode="r", zarr_format=3)
-    if not has_object(store, SEAL) and (version is None or not has_object(store, version_key(version))):
+    if not has_object(store, SEAL):
         raise StoreError(f"{store} is not sealed yet: run the same `rhoflow build` again, or `rhoflow seal {store}`")
     if root.attrs["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
@@ -151,7 +151,8 @@ class Dataset:
         place: Any = self.table.loc[id]
         cells, index = int(place["cells"]), int(place["sample"])
         group = self._root[class_key(cells)]
-        planned = read_samples(group, index, index + 1)[0]
+        stored = read_samples(group, index, index + 1)[0]
+        planned = replace(stored, conformer=replace(stored.conformer, id=id))  # as this version calls it
         channels = _Channels(group, index, self.channels, planned.grid)
         recipe = self.attributes["recipe"]
         lengths = [f"{density}_gradient" for density in recipe["channels"]["gradient_magnitude"]]

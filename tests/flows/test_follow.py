@@ -180,9 +180,66 @@ def test_a_sealed_version_can_be_read_when_the_source_has_moved_on(home: Path, t
     for id in was.ids:
         np.testing.assert_array_equal(then[id].channels["guess"], was[id].channels["guess"])
         np.testing.assert_array_equal(then[id].numbers, was[id].numbers)
+        np.testing.assert_array_equal(then[id].states["target"].orbitals, was[id].states["target"].orbitals)
+        assert then[id].states["target"].dipole == was[id].states["target"].dipole
+        assert then[id].id == id
     assert sorted(then.to_xarray()["cells_16"]["id"].values) == sorted(was.to_xarray()["cells_16"]["id"].values)
     with pytest.raises(RequestError, match="no sealed version 3: the last is 2"):
         open_dataset(store, version=3)
+
+
+NUMBERED = """
+[source]
+path = "molecules.csv"
+[densities.target]
+engine = "gaussian"
+[grid]
+spacing_angstrom = 0.5
+classes = [16, 20, 24]
+"""
+
+
+def test_rows_known_by_their_numbers_may_shift(home: Path, tmp_path: Path) -> None:
+    source, recipe, store = tmp_path / "molecules.csv", tmp_path / "recipe.toml", tmp_path / "store.zarr"
+    recipe.write_text(NUMBERED)
+    source.write_text("smiles\nCO\nOC\nN\nCC\n")
+    build(home, recipe, store)
+    shutil.copytree(store, tmp_path / "first.zarr")
+    shards = len(read_plan(store).shards())
+    source.write_text("smiles\nOC\nN\nCC\n")  # every row has another number
+    build(home, recipe, store)
+    assert len(read_plan(store).shards()) == shards
+    build(home, recipe, tmp_path / "fresh.zarr")
+    assert "identical" in rhoflow(home, "diff", store, tmp_path / "fresh.zarr")
+    was, then = open_dataset(tmp_path / "first.zarr"), open_dataset(store, version=1)
+    for id in was.ids:
+        assert then[id].states["target"].dipole == was[id].states["target"].dipole
+        np.testing.assert_array_equal(then[id].numbers, was[id].numbers)
+    assert "3 samples computed again" in rhoflow(home, "verify", store, "--deep")
+
+
+def test_a_source_without_rows_is_refused_and_the_dataset_stays_sealed(home: Path, tmp_path: Path) -> None:
+    recipe, store, source = write_recipe(tmp_path), tmp_path / "store.zarr", tmp_path / "molecules.csv"
+    build(home, recipe, store)
+    source.write_text(source.read_text().splitlines()[0] + "\n")
+    assert "holds no molecules" in rhoflow(home, "plan", recipe, store, code=2)
+    assert len(open_dataset(store)) == 12
+
+
+def test_a_voxelized_store_follows_no_source(home: Path, tmp_path: Path) -> None:
+    recipe, store, source = write_recipe(tmp_path), tmp_path / "store.zarr", tmp_path / "molecules.csv"
+    build(home, recipe, store)
+    rhoflow(home, "voxelize", store, tmp_path / "coarse.zarr", "--spacing-angstrom", "1", "--workers", "1")
+    source.write_text(source.read_text() + "late,CCO,1\n")
+    coarse = tmp_path / "coarse.toml"
+    coarse.write_text(recipe.read_text().replace("spacing_angstrom = 0.5", "spacing_angstrom = 1"))
+    assert "follows no source (1 rows added" in rhoflow(home, "plan", coarse, tmp_path / "coarse.zarr", code=2)
+    assert len(open_dataset(tmp_path / "coarse.zarr")) == 12
+
+
+def test_what_is_no_store_cannot_be_retried(home: Path, tmp_path: Path) -> None:
+    assert "is no rhoflow store" in rhoflow(home, "retry", tmp_path / "typo.zarr", code=2)
+    assert not (tmp_path / "typo.zarr").exists()
 
 
 def test_a_grown_limit_appends(home: Path, tmp_path: Path) -> None:
@@ -320,6 +377,16 @@ def test_what_is_taken_from_a_store_that_has_gone_is_computed(home: Path, chemis
     assert "gone or has changed" in rhoflow(home, "run", new)
     rhoflow(home, "seal", new)
     assert identify(new) == identify(chemistry)
+
+
+def test_what_a_store_has_lost_is_not_taken_from_it(home: Path, chemistry: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.zarr"
+    shutil.copytree(chemistry, old)
+    lost = next(key for key in list_objects(old) if "orbitals_target" in key)
+    recipe = write_chemistry(tmp_path, "same", lambda text: text, ROWS)
+    rhoflow(home, "plan", recipe, tmp_path / "new.zarr", "--reuse", old)
+    (old / lost).unlink()
+    assert f"{lost} is gone" in rhoflow(home, "run", tmp_path / "new.zarr", code=1)
 
 
 def test_reuse_of_what_is_no_other_sealed_store_is_refused(home: Path, chemistry: Path, tmp_path: Path) -> None:

@@ -175,6 +175,20 @@ def test_a_density_that_changed_in_its_file_is_read_again_and_no_other(store: Pa
     np.testing.assert_array_equal(was["ase#0"].channels["target"], now["ase#0"].channels["target"])
 
 
+def test_reuse_takes_no_density_of_a_file_that_holds_another_now(store: Path, tmp_path: Path) -> None:
+    recipe = write_folder(tmp_path / "changed")
+    shutil.copytree(store.parent / "cubes", tmp_path / "changed/cubes", dirs_exist_ok=True)
+    write_cube(tmp_path / "changed/cubes/ours.cube.gz", make_volume(9))
+    fresh, new = build(recipe, tmp_path / "fresh.zarr"), tmp_path / "new.zarr"
+    values = read_recipe(recipe)
+    begin_store(new, Header(recipe_values(values), recipe.read_text()))
+    read_source(new, values, reuse=store)
+    build(recipe, new)
+    assert identify(new) == identify(fresh)
+    receipts = [read_receipt(new, shard.number) for shard in read_plan(new).shards()]
+    assert sum(receipt.circumstances["taken_over"] for receipt in receipts) == 2
+
+
 def test_a_file_swapped_behind_the_plan_fails_by_name(tmp_path: Path) -> None:
     recipe, store = write_folder(tmp_path), tmp_path / "store.zarr"
     values = read_recipe(recipe)

@@ -103,6 +103,7 @@ def plan_store(store: Path) -> Plan:
         refusals=[Refusal("giant#0", "too_large", "needs 99 cells")],
         aliases={"twin#0": Place(CELLS, 0)},
         retried=[],
+        programs={},
         bases={},
     )
     plan = Plan(

@@ -54,7 +54,7 @@ def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Pat
     conformers = [(split, make_conformer(name)) for split, name in names]
     planned = [PlannedSample(one, GRID, split, np.eye(3)) for split, one in conformers]
     channels = [ChannelLayout(name, "electrons bohr-3", name) for name in EXPONENTS]
-    generation = GenerationPlan(1, {CELLS: 0}, {CELLS: len(planned)}, [], {}, [], {})
+    generation = GenerationPlan(1, {CELLS: 0}, {CELLS: len(planned)}, [], {}, [], {}, {})
     plan = Plan(4, channels, [], False, [generation])
     begin_store(store, Header(RECIPE, ""))
     rows = [
