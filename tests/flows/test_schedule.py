@@ -33,6 +33,25 @@ def test_a_run_fired_by_the_schedule_seals_the_store_and_the_next_does_nothing(a
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == written
 
 
+@pytest.mark.usefixtures("api")
+def test_a_nightly_run_on_grown_input_appends_seals_and_trains_again(tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path / "a"), tmp_path / "molecules.zarr"
+    config, runs = tmp_path / "superres.toml", tmp_path / "runs"
+    config.write_text("steps = 2\n")
+    nightly = f"from pathlib import Path; from flows.schedule import run_nightly; run_nightly(Path({str(recipe)!r}), "
+    nightly += f"{str(store)!r}, config=Path({str(config)!r}), runs=Path({str(runs)!r}))"
+    trained = []
+    for row in ("", "late,CCO,1\n"):
+        with (tmp_path / "a/molecules.csv").open("a") as source:
+            source.write(row)
+        subprocess.run([sys.executable, "-c", nightly], env=environment(tmp_path), check=True, timeout=200)
+        trained.append({run.name for run in runs.iterdir()})
+    assert open_dataset(store).attributes["version"] == 2
+    assert "late#0" in open_dataset(store).ids
+    assert len(trained[0]) == 1
+    assert trained[0] < trained[1]
+
+
 def await_message(api: str, message: str) -> None:
     """Wait for a line of a run's log, which arrives some time after it was written."""
     for _ in range(60):
