@@ -15,7 +15,11 @@ from storage.errors import RhoflowError
 from storage.objects import Location
 
 SECONDS_BETWEEN_LOOKS = 5  # SLURM forgets a job minutes after its end
-FAILED = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
+SECONDS_OF_SILENCE = 1800  # of a controller, before it is given up
+FAILED = {
+    *("BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
+    *("HELD", "REQUEUE_HOLD", "REVOKED", "SPECIAL_EXIT"),  # these wait for a person
+}
 ENDED = {"COMPLETED", *FAILED}
 SHOWN_REASONS = 3
 
@@ -72,25 +76,31 @@ def _environment(profile: SlurmArray) -> dict[str, str]:
     }
 
 
-def await_job(jobs: Jobs, job: str, say: Callable[[str], None], count: Callable[[], None] | None = None) -> None:
+def await_job(jobs: Jobs, job: str, say: Callable[[str], None], is_done: Callable[[], bool]) -> None:
     """Wait for the end of a job or of every task of an array.
 
-    `say` hears how many are in which state, on each change; `count` is called at each look. Raises JobsError with the
-    reasons where one failed.
+    `say` hears how many are in which state, on each change; `is_done` tells from the store whether the work is, and is
+    called at each look. Raises JobsError with the reasons where one failed, or where SLURM is silent for too long.
     """
-    states, said = read_states(job), ""
+    states: dict[str, str] = {}
+    said, answered = "", time.monotonic()
     while not (states and set(states.values()) <= ENDED):
-        if said != (said := f"job {job}: {_count(states)}"):
-            say(said)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-        found = read_states(job)
-        if found == {}:
+        if said:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        found, done = read_states(job), is_done()
+        if found == {}:  # SLURM forgets jobs minutes after their end
+            if done:
+                return
             raise JobsError(f"SLURM knows no job {job} any more: the same command again computes what is missing")
         if found:  # tasks that never began may be listed one by one first, and together at their end
-            ended = {task: state for task, state in (states or {}).items() if state in ENDED}
-            states = {**ended, **found}
-        if count:
-            count()
+            ended = {task: state for task, state in states.items() if state in ENDED}
+            states, answered = {**ended, **found}, time.monotonic()
+        if said != (said := f"job {job}: {_count(found)}"):
+            say(said)
+        if time.monotonic() - answered > SECONDS_OF_SILENCE:
+            raise JobsError(
+                f"SLURM has not answered for {SECONDS_OF_SILENCE // 60} minutes: is its controller running?"
+            )
     say(f"job {job}: {_count(states)}")
     if failed := {task: state for task, state in states.items() if state in FAILED}:
         raise JobsError(_explain(jobs, failed))
@@ -104,11 +114,17 @@ def _count(states: dict[str, str] | None) -> str:
 
 def read_states(job: str) -> dict[str, str] | None:
     """The state of a job, or of each task of an array, by number; {}: SLURM knows none, None: it is silent."""
-    asked = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%i %T"]
+    asked = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%i %T %r"]
     answer = subprocess.run(asked, capture_output=True, text=True, check=False)
     if answer.returncode and "Invalid job id" not in answer.stderr:
         return None
-    return dict(line.split() for line in answer.stdout.splitlines())
+    return dict(_read_state(line) for line in answer.stdout.splitlines())
+
+
+def _read_state(line: str) -> tuple[str, str]:
+    """("12_3 PENDING launch failed requeued held") → 12_3, HELD"""
+    task, state, reason = line.split(maxsplit=2)
+    return task, "HELD" if state == "PENDING" and "held" in reason.lower() else state
 
 
 def _explain(jobs: Jobs, failed: dict[str, str]) -> str:

@@ -320,10 +320,10 @@ def retry(
 
     Example: `rhoflow retry molecules.zarr --reason timeout`
     """
-    from flows.cluster import check_cluster
+    from flows.cluster import check_workers
     from flows.retry import describe, retry_failures
 
-    check_cluster(cluster)
+    check_workers(cluster)
     print(describe(retry_failures(resolve(store), reason, workers, cluster, BEGUN)))
 
 

@@ -80,6 +80,7 @@ def _compute_missing_shard(store: Location, number: int) -> Receipt:
         objects=objects,
         circumstances={
             "taken_over": sum(one.is_taken for one in computed),
+            "states_taken_over": sum(one.states_taken for one in computed),
             "computing_seconds": sum(report.seconds for report in reports),
             "wall_seconds": time.monotonic() - started,
             "sample_seconds": [report.seconds for report in reports],
@@ -107,6 +108,7 @@ class Computed:
     outcome: Outcome
     report: Report[Sample]
     is_taken: bool = False  # from another store, whole
+    states_taken: int = 0  # or this many of its wavefunctions
 
 
 def take_or_compute(planned: PlannedSample, work: Work, known: KnownSamples | None) -> Computed:
@@ -116,7 +118,7 @@ def take_or_compute(planned: PlannedSample, work: Work, known: KnownSamples | No
     states = known.take_states(planned, list(work.plan.densities)) if known else {}
     report = compute_planned(planned, work, states)
     sample = None if isinstance(report.end, MoleculeFailed) else report.end
-    return Computed(sample, report_outcome(planned.conformer.id, report), report)
+    return Computed(sample, report_outcome(planned.conformer.id, report), report, states_taken=len(states))
 
 
 def compute_planned(sample: PlannedSample, work: Work, known: dict[str, ElectronicState]) -> Report[Sample]:

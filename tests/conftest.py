@@ -1,6 +1,9 @@
-"""Where the reference data lie, and which skips are allowed."""
+"""Where the reference data lie, which skips are allowed, and one thread to each of the processes that test."""
 
 import os
+
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before any library starts its threads
+
 from pathlib import Path
 
 import pytest

@@ -18,10 +18,15 @@ shift 2
 here=$(dirname "$(realpath "$0")")
 mkdir -p "$LOGS"
 
-plan=$(sbatch --parsable --output="$LOGS/%x-%j.log" "$here/plan.sbatch" "$@")
+# A later array on the same store waits for an earlier one whose flow was killed: names are the store's own.
+name=$(printf %s "$STORE" | cksum | cut -d" " -f1)
+trap 'scancel --quiet ${plan%;*} ${array:+${array%;*}} 2>/dev/null || true' EXIT        # where a later one is refused
+plan=''
+plan=$(sbatch --parsable --job-name="rhoflow-plan-$name" --dependency=singleton --output="$LOGS/%x-%j.log" "$here/plan.sbatch" "$@")
 # Without a plan there is nothing to compute: the array is then cancelled, rather than pending for ever.
-array=$(sbatch --parsable --output="$LOGS/%x-%A_%a.log" --dependency="afterok:${plan%;*}" --kill-on-invalid-dep=yes \
+array=$(sbatch --parsable --job-name="rhoflow-run-$name" --output="$LOGS/%x-%A_%a.log" --dependency="afterok:${plan%;*},singleton" --kill-on-invalid-dep=yes \
     --array="1-$PARTS%$AT_ONCE" "$here/run.sbatch")
 # However the array ended: sealing refuses by itself, and names what is missing.
-seal=$(sbatch --parsable --output="$LOGS/%x-%j.log" --dependency="afterany:${array%;*}" "$here/seal.sbatch")
+seal=$(sbatch --parsable --job-name="rhoflow-seal-$name" --output="$LOGS/%x-%j.log" --dependency="afterany:${array%;*},singleton" "$here/seal.sbatch")
+trap - EXIT
 echo "${plan%;*} ${array%;*} ${seal%;*}"        # without the cluster's name, which sbatch adds where there are several

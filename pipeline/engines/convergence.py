@@ -14,7 +14,8 @@ DESCENTS = 4
 def converge(field: scf.hf.SCF, conformer: Conformer) -> tuple[scf.hf.SCF, int]:
     """The calculation that converged, and the rung that did it: 0 plain DIIS, 1 under a shift, 2 second order.
 
-    Rungs differ in how they get there; energy expression, thresholds and starting density are the same. Unrestricted
+    Rungs differ in how they get there (second order starts where the rung before it stopped); energy expression and
+    thresholds are the same, and descents are not counted. Unrestricted
     states, and what only a later rung reached, are followed down where they are saddle points. Closed shells stay
     restricted even where an unrestricted singlet would lie lower (stretched bonds, some diradicals).
     """
@@ -52,17 +53,25 @@ def solve_to_second_order(field: scf.hf.SCF) -> scf.hf.SCF:
 
 def descend(field: scf.hf.SCF, conformer: Conformer) -> scf.hf.SCF:
     """The minimum below a stationary point, or the point itself where it is one."""
-    for _ in range(DESCENTS):
-        rotation = find_descent(field)
+    for descents in range(DESCENTS + 1):
+        try:
+            rotation = find_descent(field)
+        except ArithmeticError as error:
+            raise NotConverged(f"{conformer.id}: whether its state is a minimum cannot be told ({error})") from error
         if rotation is None:
             return field
+        if descents == DESCENTS:
+            break
         occupations, energy = field.mo_occ, field.e_tot
         field = field.newton()
         turned = field.rotate_mo(field.mo_coeff, field.update_rotate_matrix(rotation, occupations))
         field.kernel(turned, occupations)
         if not field.converged:
-            break
+            raise NotConverged(
+                f"{conformer.id}: a saddle point at {energy:.6f} hartree, and no convergence on the way down from it: "
+                "check its geometry, charge and unpaired electrons"
+            )
     raise NotConverged(
-        f"{conformer.id}: the energy has a saddle point at {energy:.6f} hartree and no minimum was reached below it in "
-        f"{DESCENTS} descents: check its geometry, charge and unpaired electrons"
+        f"{conformer.id}: a saddle point at {energy:.6f} hartree, and no minimum in {DESCENTS} descents from there: "
+        "check its geometry, charge and unpaired electrons"
     )

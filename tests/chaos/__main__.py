@@ -1,6 +1,7 @@
 """`make chaos`: what SIGKILL and faulty molecules cost a build. Nothing, and themselves.
 
 `make chaos ONLY="kills faults"` runs some of it: kills, gfn2, faults. `SEED=7` repeats the order of the kills.
+Damaged bytes, full disks and lost object storage are in tests/flows/test_verify.py and test_lost_storage.py.
 """
 
 import os

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.attempts import KILLS
 from flows.isolation import Child
 from pipeline.failures import Crashed, NotConverged, OutOfMemory, TimedOut
 
@@ -107,6 +108,12 @@ def test_no_number_of_kills_that_chance_can_explain_is_blamed_on_a_molecule(chil
     report = child.run(die_until, 5, tmp_path / "log", seconds=30)
     assert report.end == "done"
     assert report.attempts == 6
+
+
+def test_kills_without_end_are_a_crash(child: Child, tmp_path: Path) -> None:
+    report = child.run(die_until, 50, tmp_path / "log", seconds=30)
+    assert isinstance(report.end, Crashed)
+    assert report.attempts == KILLS
 
 
 def test_a_hanging_call_ends_after_its_second_and_longer_chance(child: Child) -> None:

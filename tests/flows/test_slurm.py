@@ -191,9 +191,9 @@ def test_jobs_that_fail_say_why_and_leave_none_waiting(tmp_path: Path) -> None:
     assert profile
     with (
         pytest.raises(JobsError, match="unknown key"),
-        submit_jobs(profile, recipe, tmp_path / "store.zarr", None) as jobs,
+        submit_jobs(profile, recipe, tmp_path / "store.zarr", {}) as jobs,
     ):
-        await_job(jobs, jobs.plan, print)
+        await_job(jobs, jobs.plan, print, lambda: False)
     await_true("all are gone", lambda: not ask("squeue", "--noheader", f"--jobs={jobs.array},{jobs.seal}"))
 
 
@@ -206,11 +206,11 @@ def test_an_array_that_is_cancelled_from_outside_is_a_failure_at_once(tmp_path: 
         if "running" in said:  # some of its tasks; of the others SLURM then keeps one record
             ask("scancel", "--name=rhoflow-run")
 
-    with submit_jobs(profile, recipe, tmp_path / "store.zarr", None) as jobs:
-        await_job(jobs, jobs.plan, print)
+    with submit_jobs(profile, recipe, tmp_path / "store.zarr", {}) as jobs:
+        await_job(jobs, jobs.plan, print, lambda: False)
         began = time.monotonic()
         with pytest.raises(JobsError, match="cancelled"):
-            await_job(jobs, jobs.array, cancel)
+            await_job(jobs, jobs.array, cancel, lambda: False)
     assert time.monotonic() - began < 60
 
 

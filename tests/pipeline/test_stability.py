@@ -48,3 +48,8 @@ def test_states_without_empty_or_filled_orbitals_have_no_rotations() -> None:
     assert find_descent(scf.RHF(helium).run()) is None
     hydrogen = gto.M(atom="H", basis="cc-pvdz", spin=1, verbose=0)
     assert find_descent(dft.UKS(hydrogen, xc="PBE").run()) is None
+
+
+def test_a_million_pairs_need_no_more_than_a_few_vectors() -> None:
+    diagonal = np.linspace(0.5, 3.0, 1_000_000)
+    assert lowest_curvature(lambda rotation: diagonal * rotation, diagonal) is None
