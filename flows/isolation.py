@@ -27,6 +27,8 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 # Memory once had is kept: Dask has its workers return it at once, which cost DFT 40 % of its time in page faults.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(GIB), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 PR_SET_PDEATHSIG = 1
+# SIGTERM ends the child in pebble's handler, with the signal's number, or before that is installed.
+KILLED = {-signal.SIGKILL, -signal.SIGTERM, int(signal.SIGTERM)}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Child:
                         f"that limits.memory_gib ({self._memory_gib:g}) is not more than it allows (ulimit -d)"
                     ) from error
             except ProcessExpired as error:
-                is_kill = error.exitcode == -signal.SIGKILL
+                is_kill = error.exitcode in KILLED
                 crashes, kills = crashes + (not is_kill), kills + is_kill
                 if crashes == CRASHES or kills == KILLS:
                     failure = Crashed(
