@@ -33,17 +33,16 @@ def job_stage(jobs: Jobs, job: str, is_done: Callable[[], bool]) -> None:
 
 @task(name="compute", task_run_name="compute", cache_policy=NO_CACHE, persist_result=False)
 def array_stage(store: Location, jobs: Jobs) -> None:
-    shards = read_plan(store).shards()
-    numbers = [shard.number for shard in shards]
-    missing = find_missing(store, numbers)
+    shards = [shard.number for shard in read_plan(store).shards()]
+    missing = find_missing(store, shards)
     with Meter("densities", len(shards), len(shards) - len(missing), unit="shards") as meter:
         publish = ProgressArtifact(store, "densities")
 
-        def is_done() -> bool:
-            left = len(find_missing(store, numbers))
-            meter.advance(len(shards) - left - meter.done)
-            publish(1 - left / max(1, len(shards)))
-            return not left
+        def count() -> None:
+            left = find_missing(store, missing)
+            meter.advance(len(missing) - len(left))
+            missing[:] = left
+            publish(1 - len(missing) / max(1, len(shards)))
 
-        await_job(jobs, jobs.array, get_run_logger().info, is_done)
+        await_job(jobs, jobs.array, get_run_logger().info, lambda: not missing, count)
     publish_failures(store, read_plan(store))

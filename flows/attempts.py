@@ -4,7 +4,7 @@
 |---|---|---|
 | a lost worker, job or node; a killed run | again, as often as needed | it says nothing of any molecule |
 | a child that does not start | `STARTS` times, then the run ends | the machine lacks something |
-| a child under SIGKILL or SIGTERM | `KILLS` times, then it is `crashed` | it comes from outside |
+| a child under SIGKILL or SIGTERM | `KILLS` times, then it is `crashed` | it comes from outside, or memory ran out |
 | `crashed` | `CRASHES` times, alone each time | what crashes for reasons of the machine does so once |
 | `timeout` | `OVERRUNS` times, each with twice the time | a busy machine is slow |
 | `not_converged` | once; the engine climbs its ladder of solvers within | it would end so again |

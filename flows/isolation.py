@@ -27,7 +27,8 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 # Memory once had is kept: Dask has its workers return it at once, which cost DFT 40 % of its time in page faults.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(GIB), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 PR_SET_PDEATHSIG = 1
-KILLED = (-signal.SIGKILL, -signal.SIGTERM, signal.SIGTERM)  # from outside; the pool's own handler exits with 15
+# SIGTERM ends the child in pebble's handler, with the signal's number, or before that is installed.
+KILLED = {-signal.SIGKILL, -signal.SIGTERM, int(signal.SIGTERM)}
 
 
 @dataclass(frozen=True)

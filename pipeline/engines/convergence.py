@@ -4,7 +4,7 @@ from pyscf import scf
 
 from pipeline.engines.stability import find_descent
 from pipeline.failures import NotConverged
-from storage.schema import Conformer
+from storage.schema import Conformer, FloatArray
 
 LEVEL_SHIFT = 0.3  # hartree
 DAMPING = 0.5  # of the first cycles under the shift
@@ -14,10 +14,9 @@ DESCENTS = 4
 def converge(field: scf.hf.SCF, conformer: Conformer) -> tuple[scf.hf.SCF, int]:
     """The calculation that converged, and the rung that did it: 0 plain DIIS, 1 under a shift, 2 second order.
 
-    Rungs differ in how they get there (second order starts where the rung before it stopped); energy expression and
-    thresholds are the same, and descents are not counted. Unrestricted
-    states, and what only a later rung reached, are followed down where they are saddle points. Closed shells stay
-    restricted even where an unrestricted singlet would lie lower (stretched bonds, some diradicals).
+    Rungs differ in how they get there; energy expression and thresholds are the same. Unrestricted states, and what
+    only a later rung reached, are followed down where they are saddle points; the rung does not count these descents.
+    Closed shells stay restricted even where an unrestricted singlet would lie lower (stretched bonds, some diradicals).
     """
     changes: list[float] = []
     field.callback = lambda cycle: changes.append(abs(cycle["e_tot"] - cycle["last_hf_e"]))
@@ -56,22 +55,27 @@ def descend(field: scf.hf.SCF, conformer: Conformer) -> scf.hf.SCF:
     for descents in range(DESCENTS + 1):
         try:
             rotation = find_descent(field)
-        except ArithmeticError as error:
-            raise NotConverged(f"{conformer.id}: whether its state is a minimum cannot be told ({error})") from error
+        except NotConverged as error:
+            raise NotConverged(f"{conformer.id}: {error}") from error
         if rotation is None:
             return field
-        if descents == DESCENTS:
-            break
-        occupations, energy = field.mo_occ, field.e_tot
-        field = field.newton()
-        turned = field.rotate_mo(field.mo_coeff, field.update_rotate_matrix(rotation, occupations))
-        field.kernel(turned, occupations)
-        if not field.converged:
-            raise NotConverged(
-                f"{conformer.id}: a saddle point at {energy:.6f} hartree, and no convergence on the way down from it: "
-                "check its geometry, charge and unpaired electrons"
-            )
+        if descents < DESCENTS:
+            field = leave_saddle(field, rotation, conformer)
     raise NotConverged(
-        f"{conformer.id}: a saddle point at {energy:.6f} hartree, and no minimum in {DESCENTS} descents from there: "
-        "check its geometry, charge and unpaired electrons"
+        f"{conformer.id}: {DESCENTS} descents from saddle points of the energy ended in another one, at "
+        f"{field.e_tot:.6f} hartree: check its geometry, charge and unpaired electrons"
     )
+
+
+def leave_saddle(field: scf.hf.SCF, rotation: FloatArray, conformer: Conformer) -> scf.hf.SCF:
+    """The stationary point below, by second order."""
+    occupations, energy = field.mo_occ, field.e_tot
+    field = field.newton()
+    turned = field.rotate_mo(field.mo_coeff, field.update_rotate_matrix(rotation, occupations))
+    field.kernel(turned, occupations)
+    if not field.converged:
+        raise NotConverged(
+            f"{conformer.id}: the descent from a saddle point of the energy at {energy:.6f} hartree did not converge: "
+            "check its geometry, charge and unpaired electrons"
+        )
+    return field

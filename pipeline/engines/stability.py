@@ -6,13 +6,14 @@ import numpy as np
 from pyscf import scf
 from pyscf.soscf import newton_ah
 
+from pipeline.failures import NotConverged
 from storage.schema import FloatArray
 
 # Turning a degenerate state (an atom's half-empty p shell, the π hole of OH) costs nothing, which the quadrature makes
 # ±5e-3 hartree. At saddle points below -0.03 were seen.
 UNSTABLE = -1e-2  # hartree per radian²
 STARTS = 6  # rotations between the orbitals nearest in energy, of every symmetry that a molecule may have there
-ROUNDS = 40  # of the search for the lowest curvature; it ends after three to eight where that is no borderline case
+ROUNDS = 40  # of the search for the lowest curvature
 
 
 def find_descent(field: scf.hf.SCF) -> FloatArray | None:
@@ -28,9 +29,9 @@ def find_descent(field: scf.hf.SCF) -> FloatArray | None:
 
 
 def lowest_curvature(hessian: Callable[[FloatArray], FloatArray], diagonal: FloatArray) -> FloatArray | None:
-    """A unit vector along which the symmetric `hessian` is below `UNSTABLE`, or None where there is none.
+    """A unit vector along which the symmetric `hessian` is below `UNSTABLE`; None where there is none.
 
-    Raises ArithmeticError where the search does not come to an end.
+    Raises NotConverged where neither is certain.
     """
     lowest = np.argsort(diagonal, kind="stable")[:STARTS]
     trials = np.zeros((len(lowest), len(diagonal)))
@@ -51,16 +52,23 @@ def lowest_curvature(hessian: Callable[[FloatArray], FloatArray], diagonal: Floa
         trials = orthonormal(steps, vectors)
         if not len(trials):
             break
-    raise ArithmeticError(f"no answer after {len(vectors)} products: the lowest curvature found is {values[0]:.1e}")
+    raise NotConverged(
+        f"the lowest curvature of the energy is near {values[0]:.3f} hartree per radian², and after {len(vectors)} "
+        f"trial rotations it is not certain whether below {UNSTABLE}: check its geometry, charge and unpaired electrons"
+    )
 
 
 def orthonormal(steps: FloatArray, vectors: FloatArray) -> FloatArray:
     """What the steps add to the orthonormal `vectors`."""
     added = vectors
     for step in steps:
-        for _ in range(2):  # once leaves rounding errors
-            step = step / np.linalg.norm(step)
-            step = step - added.T @ (added @ step)
-        if (length := np.linalg.norm(step)) > 1e-6:
-            added = np.vstack([added, step / length])
+        rest = remove(added, step / np.linalg.norm(step))
+        if (length := np.linalg.norm(rest)) > 1e-6:
+            rest = remove(added, rest / length)  # once leaves rounding errors
+            added = np.vstack([added, rest / np.linalg.norm(rest)])
     return added[len(vectors) :]
+
+
+def remove(vectors: FloatArray, step: FloatArray) -> FloatArray:
+    """What is left of a step without its part along the orthonormal `vectors`."""
+    return step - vectors.T @ (vectors @ step)

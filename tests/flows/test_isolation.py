@@ -51,11 +51,12 @@ def crash_once(log: Path) -> str:
     return "done"
 
 
-def die_until(times: int, log: Path) -> str:
+def die_until(times: int, log: Path, by: signal.Signals) -> str:
     with log.open("a") as file:
         file.write("x")
     if log.stat().st_size <= times:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), by)
+        time.sleep(10)
     return "done"
 
 
@@ -104,16 +105,20 @@ def test_a_kill_from_outside_costs_nobody_anything(child: Child, tmp_path: Path)
     assert report.attempts == 2
 
 
-def test_no_number_of_kills_that_chance_can_explain_is_blamed_on_a_molecule(child: Child, tmp_path: Path) -> None:
-    report = child.run(die_until, 5, tmp_path / "log", seconds=30)
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_no_number_of_kills_that_chance_can_explain_is_blamed_on_a_molecule(
+    child: Child, tmp_path: Path, by: signal.Signals
+) -> None:
+    report = child.run(die_until, 5, tmp_path / "log", by, seconds=30)
     assert report.end == "done"
     assert report.attempts == 6
 
 
-def test_kills_without_end_are_a_crash(child: Child, tmp_path: Path) -> None:
-    report = child.run(die_until, 50, tmp_path / "log", seconds=30)
+def test_what_is_killed_time_after_time_is_crashed(child: Child, tmp_path: Path) -> None:
+    report = child.run(die_until, KILLS, tmp_path / "log", signal.SIGKILL, seconds=30)
     assert isinstance(report.end, Crashed)
     assert report.attempts == KILLS
+    assert (tmp_path / "log").read_text() == "x" * KILLS
 
 
 def test_a_hanging_call_ends_after_its_second_and_longer_chance(child: Child) -> None:

@@ -5,6 +5,7 @@ import pytest
 from pyscf import dft, gto, scf
 
 from pipeline.engines.stability import UNSTABLE, find_descent, lowest_curvature
+from pipeline.failures import NotConverged
 from storage.schema import FloatArray
 
 
@@ -30,6 +31,33 @@ def test_a_direction_of_descent_is_found(lowest: float) -> None:
 def test_a_minimum_has_none(lowest: float) -> None:
     matrix = symmetric(lowest)
     assert lowest_curvature(lambda vector: matrix @ vector, matrix.diagonal()) is None
+
+
+def chain(length: int, lowest: float) -> FloatArray:
+    """A matrix whose lowest eigenvector spreads over all sites, of which each trial reaches one more."""
+    matrix = 2 * np.eye(length) - np.eye(length, k=1) - np.eye(length, k=-1)
+    return np.asarray(matrix + (lowest - 2 + 2 * np.cos(np.pi / (length + 1))) * np.eye(length))
+
+
+@pytest.mark.parametrize(("excess", "is_minimum"), [(-1e-3, False), (1e-3, True)])
+def test_a_slow_search_goes_on_until_it_is_certain(excess: float, is_minimum: bool) -> None:
+    matrix = chain(30, UNSTABLE + excess)
+    assert (lowest_curvature(lambda vector: matrix @ vector, matrix.diagonal()) is None) == is_minimum
+
+
+def test_an_uncertain_end_is_no_minimum() -> None:
+    matrix = chain(200, UNSTABLE - 1e-3)
+    with pytest.raises(NotConverged, match="not certain whether below"):
+        lowest_curvature(lambda vector: matrix @ vector, matrix.diagonal())
+
+
+def test_a_million_rotations_fit_into_memory() -> None:
+    curvatures = np.linspace(0.2, 6, 10**6)
+    assert lowest_curvature(lambda vector: curvatures * vector, curvatures) is None
+    curvatures[77] = -0.5
+    found = lowest_curvature(lambda vector: curvatures * vector, curvatures)
+    assert found is not None
+    assert abs(found[77]) == 1
 
 
 @pytest.mark.parametrize(("distance", "breaks"), [(1.4, False), (2.0, False), (2.7, True), (5.0, True)])
