@@ -14,6 +14,7 @@ from tests.chaos.molecules import write_waters
 from tests.chaos.watch import MOMENT, Watch
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_kills_of_flow_scheduler_nanny_worker_and_child_change_nothing(tmp_path: Path) -> None:
     reference, store = tmp_path / "undisturbed/store.zarr", tmp_path / "fire/store.zarr"
@@ -24,6 +25,7 @@ def test_kills_of_flow_scheduler_nanny_worker_and_child_change_nothing(tmp_path:
     assert verdict.kills == {"flow": 1, "scheduler": 1, "nanny": 1, "worker": 1, "child": 1}
 
 
+@pytest.mark.chaos
 def test_an_aborting_a_hanging_and_a_memory_eating_molecule_cost_themselves_alone(tmp_path: Path) -> None:
     assert not build_with_faults(tmp_path, 40, 4.0)
 
