@@ -15,8 +15,11 @@ from storage.errors import RhoflowError
 from storage.objects import Location
 
 SECONDS_BETWEEN_LOOKS = 5  # SLURM forgets a job minutes after its end
-FAILED = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
-ENDED = {"COMPLETED", *FAILED}
+PATIENCE = 1800.0  # seconds without an answer of SLURM
+FAILED = {
+    *("BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
+    *("REQUEUE_HOLD", "REVOKED", "SPECIAL_EXIT"),
+}
 SHOWN_REASONS = 3
 
 
@@ -32,6 +35,23 @@ class Jobs:
     array: str
     seal: str
     logs: Path
+
+
+@dataclass(frozen=True)
+class State:
+    """Of a job, as SLURM names it."""
+
+    name: str
+    reason: str
+
+    @property
+    def has_failed(self) -> bool:
+        """A job that is held waits until somebody releases it."""
+        return self.name in FAILED or (self.name == "PENDING" and "held" in self.reason.lower())
+
+    @property
+    def has_ended(self) -> bool:
+        return self.name == "COMPLETED" or self.has_failed
 
 
 @contextmanager
@@ -72,48 +92,75 @@ def _environment(profile: SlurmArray) -> dict[str, str]:
     }
 
 
-def await_job(jobs: Jobs, job: str, say: Callable[[str], None], count: Callable[[], None] | None = None) -> None:
+def await_job(
+    jobs: Jobs,
+    job: str,
+    say: Callable[[str], None],
+    is_done: Callable[[], bool],
+    count: Callable[[], None] | None = None,
+) -> None:
     """Wait for the end of a job or of every task of an array.
 
-    `say` hears how many are in which state, on each change; `count` is called at each look. Raises JobsError with the
-    reasons where one failed.
+    `say` hears how many are in which state, on each change; `count` is called at each look. `is_done` asks the store,
+    where SLURM has forgotten the job. Raises JobsError with the reasons where one failed.
     """
-    states, said = read_states(job), ""
-    while not (states and set(states.values()) <= ENDED):
-        if said != (said := f"job {job}: {_count(states)}"):
-            say(said)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-        found = read_states(job)
-        if found == {}:
-            raise JobsError(f"SLURM knows no job {job} any more: the same command again computes what is missing")
-        if found:  # tasks that never began may be listed one by one first, and together at their end
-            ended = {task: state for task, state in (states or {}).items() if state in ENDED}
-            states = {**ended, **found}
+    states: dict[str, State] = {}
+    for found in _look(job, say):
+        # Tasks that never began may be listed one by one first, and together at their end.
+        states = {**{task: state for task, state in states.items() if state.has_ended}, **found}
         if count:
             count()
-    say(f"job {job}: {_count(states)}")
-    if failed := {task: state for task, state in states.items() if state in FAILED}:
+        if not found and not is_done():
+            raise JobsError(f"SLURM knows no job {job} any more: the same command again computes what is missing")
+        if all(state.has_ended for state in states.values()):
+            break
+    if failed := {task: state for task, state in states.items() if state.has_failed}:
         raise JobsError(_explain(jobs, failed))
 
 
-def _count(states: dict[str, str] | None) -> str:
-    if not states:
+def _look(job: str, say: Callable[[str], None]) -> Iterator[dict[str, State]]:
+    """What SLURM answers, again and again; nothing once it has forgotten the job."""
+    said, answered = "", time.monotonic()
+    while True:
+        found = read_states(job)
+        if said != (said := f"job {job}: {_count(found)}"):
+            say(said)
+        if found is not None:
+            answered = time.monotonic()
+            yield found
+        elif time.monotonic() - answered > PATIENCE:
+            raise JobsError(
+                f"job {job}: SLURM has not answered for {PATIENCE / 60:g} minutes: does `squeue` work here? "
+                "What is done is kept: the same command again does the rest"
+            )
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _count(states: dict[str, State] | None) -> str:
+    if states is None:
         return "SLURM does not answer"
-    return ", ".join(f"{number} {state.lower()}" for state, number in sorted(Counter(states.values()).items()))
+    if not states:
+        return "SLURM has forgotten it"
+    counts = Counter(state.name for state in states.values())
+    return ", ".join(f"{number} {name.lower()}" for name, number in sorted(counts.items()))
 
 
-def read_states(job: str) -> dict[str, str] | None:
+def read_states(job: str) -> dict[str, State] | None:
     """The state of a job, or of each task of an array, by number; {}: SLURM knows none, None: it is silent."""
-    asked = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%i %T"]
+    asked = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%i %T %r"]
     answer = subprocess.run(asked, capture_output=True, text=True, check=False)
     if answer.returncode and "Invalid job id" not in answer.stderr:
         return None
-    return dict(line.split() for line in answer.stdout.splitlines())
+    lines = [line.split(maxsplit=2) for line in answer.stdout.splitlines()]
+    return {task: State(name, reason) for task, name, reason in lines}
 
 
-def _explain(jobs: Jobs, failed: dict[str, str]) -> str:
+def _explain(jobs: Jobs, failed: dict[str, State]) -> str:
     """State and last words of some of the tasks that failed."""
-    reasons = [f"job {task} {state.lower()}: {_last_words(jobs.logs, task)}" for task, state in failed.items()]
+    reasons = [
+        f"job {task} {state.name.lower()} ({state.reason}): {_last_words(jobs.logs, task)}"
+        for task, state in failed.items()
+    ]
     more = [f"and {len(reasons) - SHOWN_REASONS} more"] if len(reasons) > SHOWN_REASONS else []
     return "\n".join([*reasons[:SHOWN_REASONS], *more, "what is done is kept: the same command again does the rest"])
 

@@ -15,13 +15,19 @@ RECIPE=$(realpath "$1")
 case $2 in *://*) STORE=$2 ;; *) STORE=$(realpath -m "$2") ;; esac
 export RECIPE STORE PARTS
 shift 2
+of=$(printf %s "$STORE" | cksum)         # jobs on one store share their names, by which `singleton` knows them
+of=${of%% *}
 here=$(dirname "$(realpath "$0")")
 mkdir -p "$LOGS"
 
-plan=$(sbatch --parsable --output="$LOGS/%x-%j.log" "$here/plan.sbatch" "$@")
+plan=$(sbatch --parsable --job-name="rhoflow-plan-$of" --output="$LOGS/%x-%j.log" "$here/plan.sbatch" "$@")
+array=
+trap 'scancel "${plan%;*}" ${array:+"${array%;*}"}' EXIT      # where a later job is refused
 # Without a plan there is nothing to compute: the array is then cancelled, rather than pending for ever.
-array=$(sbatch --parsable --output="$LOGS/%x-%A_%a.log" --dependency="afterok:${plan%;*}" --kill-on-invalid-dep=yes \
-    --array="1-$PARTS%$AT_ONCE" "$here/run.sbatch")
+array=$(sbatch --parsable --job-name="rhoflow-run-$of" --output="$LOGS/%x-%A_%a.log" \
+    --dependency="afterok:${plan%;*},singleton" --kill-on-invalid-dep=yes --array="1-$PARTS%$AT_ONCE" "$here/run.sbatch")
 # However the array ended: sealing refuses by itself, and names what is missing.
-seal=$(sbatch --parsable --output="$LOGS/%x-%j.log" --dependency="afterany:${array%;*}" "$here/seal.sbatch")
+seal=$(sbatch --parsable --job-name="rhoflow-seal-$of" --output="$LOGS/%x-%j.log" \
+    --dependency="afterany:${array%;*},singleton" "$here/seal.sbatch")
+trap - EXIT
 echo "${plan%;*} ${array%;*} ${seal%;*}"        # without the cluster's name, which sbatch adds where there are several

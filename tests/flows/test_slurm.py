@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.array import JobsError, await_job, submit_jobs
+import flows.array
+from flows.array import Jobs, JobsError, await_job, submit_jobs
 from flows.cluster import read_array
 from flows.fleet import open_cluster
 from storage.identity import identify
@@ -84,6 +85,16 @@ def submit(recipe: Path, store: Path, home: Path, **parameters: str) -> str:
     return ended.stdout.split()[-1]
 
 
+def name_of(stage: str, store: Path) -> str:
+    """Of the jobs of one store."""
+    sums = subprocess.run(["cksum"], input=str(store), check=True, capture_output=True, text=True).stdout
+    return f"rhoflow-{stage}-{sums.split()[0]}"
+
+
+def never() -> bool:
+    return False
+
+
 def await_true(what: str, question: Callable[[], object], seconds: float = 150) -> None:
     deadline = time.monotonic() + seconds
     while not question():
@@ -125,7 +136,14 @@ def test_a_node_that_dies_costs_nothing(cluster: Path, plain: dict[str, str], ho
 
 def kill_busy_node(cluster: Path, store: Path) -> None:
     """Kill node one while it computes a shard; returns when its jobs are queued again."""
-    running = ("squeue", "--noheader", "--states=R", "--name=rhoflow-run", "--nodelist=one", "--format=%i %M")
+    running = (
+        "squeue",
+        "--noheader",
+        "--states=R",
+        f"--name={name_of('run', store)}",
+        "--nodelist=one",
+        "--format=%i %M",
+    )
     await_true("one shard is done, another just begun", lambda: receipts(store) and ask(*running).endswith("0:00"))
     local_cluster("kill", cluster, "one")
     lost = [line.split()[0] for line in ask(*running).splitlines()]
@@ -145,7 +163,7 @@ def test_what_a_failed_array_left_is_named_and_the_same_command_ends_it(
     recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
     seal = submit(recipe, store, home, PARTS="7", AT_ONCE="1")
     await_true("a shard is done", lambda: receipts(store))
-    ask("scancel", "--name=rhoflow-run")
+    ask("scancel", f"--name={name_of('run', store)}")
     assert await_end(seal) == "FAILED"
     assert "cannot be sealed" in logs_of(store)
     assert await_end(submit(recipe, store, home, PARTS="2")) == "COMPLETED", logs_of(store)
@@ -159,6 +177,37 @@ def test_a_plan_that_fails_ends_the_array_and_the_seal(home: Path, tmp_path: Pat
     seal = submit(recipe, tmp_path / "store.zarr", home, PARTS="2")
     assert await_end(seal) == "FAILED"
     assert "unknown key" in logs_of(tmp_path / "store.zarr")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_array_that_is_refused_leaves_no_plan_behind(home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path), tmp_path / "store.zarr"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        submit(recipe, store, home, PARTS="5000")  # MaxArraySize is 1001
+    assert "Invalid job array specification" in refused.value.stderr
+    asked = ("squeue", "--noheader", "--states=all", f"--name={name_of('plan', store)}", "--format=%T")
+    await_true("the plan is cancelled", lambda: ask(*asked) == "CANCELLED")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_second_array_on_one_store_waits_for_the_first(home: Path, tmp_path: Path) -> None:
+    recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
+    submit(recipe, store, home, PARTS="7", AT_ONCE="1")
+    await_true("a shard is done", lambda: receipts(store))
+    first, name = submitted_jobs(), name_of("run", store)
+    seal = submit(recipe, store, home, PARTS="7")
+    running = ("squeue", "--noheader", "--array", "--states=R", f"--name={name}", "--format=%i")
+    seen: set[str] = set()
+
+    def has_begun() -> bool:
+        """The second array; until then tasks of the first are seen."""
+        seen.update(now := ask(*running).split())
+        return bool({*now} - first)
+
+    await_true("the second array has begun", has_begun)
+    assert not {*ask(*running).split()} & first
+    assert seen & first
+    await_end(seal)
 
 
 def write_array_profile(folder: Path) -> Path:
@@ -191,9 +240,9 @@ def test_jobs_that_fail_say_why_and_leave_none_waiting(tmp_path: Path) -> None:
     assert profile
     with (
         pytest.raises(JobsError, match="unknown key"),
-        submit_jobs(profile, recipe, tmp_path / "store.zarr", None) as jobs,
+        submit_jobs(profile, recipe, tmp_path / "store.zarr", {}) as jobs,
     ):
-        await_job(jobs, jobs.plan, print)
+        await_job(jobs, jobs.plan, print, never)
     await_true("all are gone", lambda: not ask("squeue", "--noheader", f"--jobs={jobs.array},{jobs.seal}"))
 
 
@@ -204,14 +253,42 @@ def test_an_array_that_is_cancelled_from_outside_is_a_failure_at_once(tmp_path: 
 
     def cancel(said: str) -> None:
         if "running" in said:  # some of its tasks; of the others SLURM then keeps one record
-            ask("scancel", "--name=rhoflow-run")
+            ask("scancel", f"--name={name_of('run', tmp_path / 'store.zarr')}")
 
-    with submit_jobs(profile, recipe, tmp_path / "store.zarr", None) as jobs:
-        await_job(jobs, jobs.plan, print)
+    with submit_jobs(profile, recipe, tmp_path / "store.zarr", {}) as jobs:
+        await_job(jobs, jobs.plan, print, never)
         began = time.monotonic()
         with pytest.raises(JobsError, match="cancelled"):
-            await_job(jobs, jobs.array, cancel)
+            await_job(jobs, jobs.array, cancel, never)
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_array_that_is_held_is_a_failure(tmp_path: Path) -> None:
+    recipe, profile = write_recipe(tmp_path), read_array(str(write_array_profile(tmp_path)))
+    assert profile
+    with submit_jobs(profile, recipe, tmp_path / "store.zarr", {}) as jobs:
+        ask("scontrol", "hold", jobs.array)
+        with pytest.raises(JobsError, match="JobHeld"):
+            await_job(jobs, jobs.array, print, never)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_of_a_job_that_slurm_forgot_the_store_is_asked(tmp_path: Path) -> None:
+    forgotten = Jobs("900001", "900002", "900003", tmp_path)
+    await_job(forgotten, forgotten.plan, print, lambda: True)
+    with pytest.raises(JobsError, match="knows no job 900001 any more"):
+        await_job(forgotten, forgotten.plan, print, never)
+
+
+def test_a_silent_slurm_is_named_once_and_then_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
+    monkeypatch.setattr(flows.array, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(flows.array, "PATIENCE", 1.0)
+    said: list[str] = []
+    with pytest.raises(JobsError, match="has not answered for"):
+        await_job(Jobs("1", "2", "3", tmp_path), "1", said.append, never)
+    assert said == ["job 1: SLURM does not answer"]
 
 
 def schedule_soon(api: str) -> None:
