@@ -1,6 +1,8 @@
 """`make chaos`: what SIGKILL and faulty molecules cost a build. Nothing, and themselves.
 
-`make chaos ONLY="kills faults"` runs some of it: kills, gfn2, faults. `SEED=7` repeats the order of the kills.
+`make chaos ONLY="kills faults"` runs some of it: kills (of quick samples), gfn2 (kills of real ones), faults (molecules
+that abort, hang and eat memory). `SEED=7` repeats the order of the kills. Damaged bytes are in
+tests/flows/test_verify.py, full disks and lost object storage in tests/flows/test_lost_storage.py.
 """
 
 import os

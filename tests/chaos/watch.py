@@ -51,6 +51,8 @@ class Watch:
     def _suspect(self, shard: int, locked: bool, now: float) -> None:
         if not locked:
             self._held.pop(shard, None)
+        elif now - self._last_look > MOMENT:  # nobody looked whether it was let go and taken again
+            self._held[shard] = now
         elif now - self._held.setdefault(shard, now) > MOMENT:
             self.faults.append(f"shard {shard} was worked on for {MOMENT:g} s after its receipt")
 

@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from storage.claims import claim_shard
 from storage.receipts import read_receipt, write_receipt
 from tests.chaos.faults import build_with_faults
@@ -12,11 +14,12 @@ from tests.chaos.molecules import write_waters
 from tests.chaos.watch import MOMENT, Watch
 
 
+@pytest.mark.timeout(600)
 def test_kills_of_flow_scheduler_nanny_worker_and_child_change_nothing(tmp_path: Path) -> None:
     reference, store = tmp_path / "undisturbed/store.zarr", tmp_path / "fire/store.zarr"
-    build_undisturbed(write_waters(reference.parent, 24, 0.5), reference, 2)
+    build_undisturbed(write_waters(reference.parent, 60, 0.5), reference, 2)
     attack = Attack(rounds=1, cluster=True, pause=1.0, seconds=240)
-    verdict = build_under_fire(write_waters(store.parent, 24, 0.5), store, reference, attack, seed=4)
+    verdict = build_under_fire(write_waters(store.parent, 60, 0.5), store, reference, attack, seed=4)
     assert not verdict.faults
     assert verdict.kills == {"flow": 1, "scheduler": 1, "nanny": 1, "worker": 1, "child": 1}
 
@@ -32,8 +35,12 @@ def test_work_that_is_done_twice_would_be_seen(tmp_path: Path) -> None:
     assert not watch.conclude(Counter())
     with claim_shard(store, 0):
         watch.look()
-        time.sleep(MOMENT + 0.1)
-        watch.look()
+        time.sleep(1.5 * MOMENT)
+        watch.look()  # too late to know that it was held all the time
+        assert not watch.faults
+        for _ in range(4):
+            time.sleep(0.4 * MOMENT)
+            watch.look()
     write_receipt(store, read_receipt(store, 1))
     key = next(iter(read_receipt(store, 2).objects))
     (store / key).touch()
