@@ -282,7 +282,8 @@ def test_of_a_job_that_slurm_forgot_the_store_is_asked(tmp_path: Path) -> None:
 
 
 def test_a_silent_slurm_is_named_once_and_then_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
+    (tmp_path / "slurm.conf").touch()  # names no controller
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     monkeypatch.setattr(flows.array, "SECONDS_BETWEEN_LOOKS", 0.1)
     monkeypatch.setattr(flows.array, "PATIENCE", 1.0)
     said: list[str] = []
