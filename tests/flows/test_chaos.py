@@ -14,6 +14,7 @@ from tests.chaos.molecules import write_waters
 from tests.chaos.watch import MOMENT, Watch
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_kills_of_flow_scheduler_nanny_worker_and_child_change_nothing(tmp_path: Path) -> None:
     reference, store = tmp_path / "undisturbed/store.zarr", tmp_path / "fire/store.zarr"
