@@ -10,7 +10,7 @@ from storage.generations import Origin, Place
 from storage.identity import fingerprint
 from storage.layout import class_key, open_group, planned_key
 from storage.objects import Location, has_object, locate
-from storage.outcomes import read_sample_outcomes
+from storage.outcomes import place_outcomes, read_receipts
 from storage.plan import GenerationPlan, Plan, read_basis, read_plan
 from storage.reader import restore_state
 from storage.receipts import Outcome, read_receipt
@@ -33,7 +33,7 @@ class KnownSamples:
     def __init__(self, store: Location) -> None:
         self._store = store
         self._plan: Plan = read_plan(store)
-        outcomes = read_sample_outcomes(store, self._plan)
+        outcomes = place_outcomes(self._plan, read_receipts(store, self._plan))
         self._outcomes = {place: end for place, end in outcomes.items() if end.outcome == "ok"}
         self._groups: dict[int, Any] = {cells: open_group(store, "r", class_key(cells)) for cells in self._plan.lengths}
         kept = self._plan.densities if self._plan.keeps_wavefunctions else ()

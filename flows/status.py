@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from storage.generations import count_generations, count_parts, read_latest
 from storage.header import read_header
-from storage.layout import conformers_key, receipt_key, run_key
+from storage.layout import conformers_key, run_key
 from storage.manifest import vouch_again
 from storage.objects import Location, has_object, list_keys, read_record, write_record
-from storage.outcomes import MISSING, read_row_outcomes
+from storage.outcomes import MISSING, read_receipts, read_version
 from storage.parts import read_circumstances
 from storage.plan import is_planned, read_plan
-from storage.receipts import has_receipt
 from storage.seal import is_sealed
 
 SECONDS_BETWEEN_RECORDS = 1
@@ -47,9 +46,9 @@ def read_status(store: Location) -> Status:
     computing = 0.0
     if is_planned(store):
         plan = read_plan(store)
-        counts = Counter(row.outcome for row in read_row_outcomes(store, plan))
-        receipts = [receipt_key(shard.number) for shard in plan.shards() if has_receipt(store, shard.number)]
-        computing += sum(read_circumstances(store, key)["computing_seconds"] for key in receipts)
+        receipts = read_receipts(store, plan)
+        counts = Counter(row.outcome for row in read_version(store, plan, receipts).rows)
+        computing += sum(receipt.circumstances["computing_seconds"] for receipt in receipts)
     parts = [key for part in range(_count_parts(store)) if has_object(store, (key := conformers_key(part)))]
     computing += sum(read_circumstances(store, key)["computing_seconds"] for key in parts)
     runs = [run for run in _read_runs(store) if run["computed"]]

@@ -9,7 +9,7 @@ from storage.layout import decode_text, open_group, planned_key
 from storage.objects import Location
 from storage.parts import ConformedRow
 from storage.plan import Plan, Refusal
-from storage.receipts import Outcome, has_receipt, read_receipt
+from storage.receipts import Outcome, Receipt, find_missing, read_receipt
 from storage.schema import Label
 
 MISSING = "missing"
@@ -96,8 +96,14 @@ def read_row_outcomes(store: Location, plan: Plan) -> Sequence[RowOutcome]:
     return read_version(store, plan).rows
 
 
-def read_version(store: Location, plan: Plan) -> Version:
-    """Of the source as it was when the last of the plan's generations was planned."""
+def read_receipts(store: Location, plan: Plan) -> list[Receipt]:
+    """Of every shard that has one."""
+    missing = {*find_missing(store, (shard.number for shard in plan.shards()))}
+    return [read_receipt(store, shard.number) for shard in plan.shards() if shard.number not in missing]
+
+
+def read_version(store: Location, plan: Plan, receipts: Sequence[Receipt] | None = None) -> Version:
+    """Of the source as it was when the last of the plan's generations was planned; `receipts`: if they are read."""
     generations = [read_generation(store, generation.number) for generation in plan.generations]
     ends = Ends(store, plan)
     rows = [
@@ -105,7 +111,7 @@ def read_version(store: Location, plan: Plan) -> Version:
         for part, row in read_rows(store, generations[-1])
     ]
     owners = _find_owners(rows)
-    outcomes = read_sample_outcomes(store, plan)
+    outcomes = place_outcomes(plan, read_receipts(store, plan) if receipts is None else receipts)
     ended = [_end_row(place, row, found, owners, outcomes) for place, (row, found) in enumerate(rows)]
     return Version(generations[-1].number, ended, owners, outcomes)
 
@@ -117,13 +123,13 @@ def find_places(store: Location, plan: Plan) -> dict[str, Place | Refusal]:
     return {conformer.id: ends.find(part, conformer.id) for part, row in rows for conformer in row.conformers}
 
 
-def read_sample_outcomes(store: Location, plan: Plan) -> dict[Place, Outcome]:
-    """Of every shard that has a receipt."""
+def place_outcomes(plan: Plan, receipts: Sequence[Receipt]) -> dict[Place, Outcome]:
+    """By the places of their samples."""
+    shards = plan.shards()
     return {
-        Place(shard.cells, shard.first + row): outcome
-        for shard in plan.shards()
-        if has_receipt(store, shard.number)
-        for row, outcome in enumerate(read_receipt(store, shard.number).outcomes)
+        Place(shards[receipt.shard].cells, shards[receipt.shard].first + row): outcome
+        for receipt in receipts
+        for row, outcome in enumerate(receipt.outcomes)
     }
 
 
