@@ -1,4 +1,4 @@
-"""A dataset whose molecules come from a package: built, grown, built again from itself, estimated."""
+"""A dataset whose molecules come from a package follows it as one of a file does."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ import pytest
 from flows.compare_stores import compare_stores
 from flows.estimate import estimate_build
 from flows.recipe import read_recipe
+from flows.report.head import describe
+from flows.source import finish_unchanged
 from storage.errors import RequestError
 from storage.header import read_header
 from storage.reader import open_dataset
@@ -70,11 +72,19 @@ def test_an_estimate_counts_the_chosen_molecules(recipe: Path) -> None:
     assert (estimate.rows, estimate.timed, estimate.failed) == (6, 2, {})
 
 
-def test_a_dataset_from_a_package_is_built_checked_reported_and_built_again(recipe: Path, tmp_path: Path) -> None:
+def test_a_finished_dataset_is_found_unchanged_until_more_is_asked_for(recipe: Path, tmp_path: Path) -> None:
+    build(recipe, tmp_path / "store.zarr")
+    assert finish_unchanged(tmp_path / "store.zarr", read_recipe(recipe), None)
+    rewrite(recipe, "count = 6", "count = 7")
+    assert not finish_unchanged(tmp_path / "store.zarr", read_recipe(recipe), None)
+
+
+def test_a_dataset_from_a_package_is_checked_and_built_again_from_itself(recipe: Path, tmp_path: Path) -> None:
     home, store = tmp_path / "prefect", tmp_path / "store.zarr"
-    assert "6 done" in rhoflow(home, "build", recipe, store, "--workers", "1")
-    rhoflow(home, "build", recipe, store, "--workers", "1")
+    build(recipe, store)
     rhoflow(home, "verify", store, "--deep")
-    rhoflow(home, "report", store, tmp_path / "report.html")
-    assert "from QM9" in (tmp_path / "report.html").read_text()
     assert "identical" in rhoflow(home, "regenerate", store, tmp_path / "again.zarr")
+
+
+def test_a_report_names_the_package(recipe: Path) -> None:
+    assert "densities of molecules from QM9: " in describe(read_recipe(recipe))
