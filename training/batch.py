@@ -1,0 +1,39 @@
+"""What a training step sees: boxes of guesses with their targets, and whose turn it is."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Boxes of one shape, (batch, nx, ny, nz), electrons/bohr³."""
+
+    ids: tuple[str, ...]
+    guess: Tensor
+    target: Tensor
+    judged: Tensor  # bool; False where a crop's surroundings were cut away, or a box was filled up with vacuum
+    volume: float  # of one cell, bohr³
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample's turn."""
+
+    sample: int  # place in the catalogue
+    epoch: int
+
+
+class Boxes(Protocol):
+    """Where the boxes of a batch come from: stored voxels, or wavefunctions put on fresh grids."""
+
+    def read(self, draws: Sequence[Draw]) -> Batch: ...
+
+
+def draw_generator(seed: int, epoch: int, id: str) -> np.random.Generator:
+    """The random choices of a sample's turn, wherever in the epoch, and on whichever machine, it comes."""
+    return np.random.default_rng((seed, epoch, zlib.crc32(id.encode())))
