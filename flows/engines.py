@@ -35,7 +35,7 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
     if isinstance(density, FileDensity):
         from pipeline.engines.file import FileEngine
 
-        return FileEngine(Path(recipe.source.origin), density.key, recipe.grid.sampling)
+        return FileEngine(Path(recipe.source.address), density.key, recipe.grid.sampling)
     from pipeline.engines.xtb import XtbEngine
 
     return XtbEngine(density.engine, density.library, electrons=recipe.electrons)

@@ -68,17 +68,17 @@ class Source(Table):
                 raise ValueError(f"{key} goes with {needed}: leave it out, or give {needed}")
         return self
 
-    @property
-    def origin(self) -> str:
-        """Where it is read from, for people."""
-        return str(self.path or self.package)
-
     @model_validator(mode="after")
     def _labels_keep_their_names(self) -> "Source":
         for label in self.labels:
             if label in TABLE_COLUMNS or "/" in label or not label:
                 raise ValueError(f"labels names {label!r}, which the dataset's own tables use: rename the column")
         return self
+
+    @property
+    def address(self) -> str:
+        """The path, or the package's name."""
+        return str(self.path or self.package)
 
 
 class Conformers(Table):

@@ -74,7 +74,7 @@ def read_source(
     another one, had before take over their conformers. Raises SourceError (bad file, bad ids), and RequestError where
     the source holds no molecules.
     """
-    path, sha256 = recipe.source.origin, checksum_source(recipe.source)
+    path, sha256 = recipe.source.address, checksum_source(recipe.source)
     number = count_generations(store)
     last = read_generation(store, number) if number else None
     origin = Origin(str(resolve(reuse)), fingerprint(reuse)) if reuse else None
@@ -122,7 +122,7 @@ def finish_unchanged(store: Location, recipe: Recipe, limit: int | None) -> bool
     latest = read_latest(store)
     if (latest.sha256, latest.limit) != (checksum_source(recipe.source), limit):
         return False
-    change_generation(store, latest, path=recipe.source.origin)
+    change_generation(store, latest, path=recipe.source.address)
     return True
 
 
@@ -183,7 +183,7 @@ def open_source(recipe: Recipe, limit: int | None = None) -> Iterator[SourceRow]
     """Every row as the source has it now."""
     from_files = any(isinstance(density, FileDensity) for density in recipe.densities.values())
     for molecule in itertools.islice(open_molecules(recipe.source), limit):
-        content = checksum_density(Path(recipe.source.origin), molecule.id) if from_files else ""
+        content = checksum_density(Path(recipe.source.address), molecule.id) if from_files else ""
         yield SourceRow(molecule, content=content)
 
 
