@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from storage.errors import StoreError
 from storage.objects import Location, write_record
 from storage.reader import Dataset, StoredSample, open_dataset
-from training.checkpoint import EVALUATION, Model, Origin, load_model
 from training.metrics import nmae
-from training.network import choose_device, conserve_electrons, predict_density, predict_unscaled
+from training.network import conserve_electrons, predict_density, predict_unscaled
 from training.pairs import Pair, Pairs, split_ids
+from training.parallel import choose_device
+from training.trained import EVALUATION, Model, Origin, load_model
 
 
 @dataclass(frozen=True)
@@ -126,5 +127,5 @@ def _check_unseen(dataset: Dataset, ids: list[str], origin: Origin) -> None:
     if seen:
         raise StoreError(
             f"{dataset.store}: {len(seen)} test samples are molecules that the model was trained on "
-            f"({', '.join(seen[:5])}): evaluate on {origin.store}, or on a store with the same [splits]"
+            f"({', '.join(seen[:5])}): evaluate on {origin.stores[0]}, or on a store with the same [splits]"
         )

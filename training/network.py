@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from storage.errors import RequestError
-
 RESOLVED = (1e-3, 1e-1)  # densities, as parts of the peak, at which the features go over from linear to logarithmic
 GAIN = 4.0  # a feature's value at the peak; with the initial weights below it makes what the layers see of order one
 LARGEST_LOG_RATIO = 5.0  # a correction multiplies or divides the guess by at most e⁵
@@ -111,15 +109,6 @@ def predict_unscaled(network: SuperResolver, guess: NDArray[np.float32]) -> NDAr
     device = next(network.parameters()).device
     density = cast(Tensor, network(torch.from_numpy(filled).to(device)[None]))[0]
     return density.cpu().numpy()[tuple(slice(n) for n in guess.shape)]
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises RequestError where PyTorch sees no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise RequestError(f'device = "{name}": PyTorch sees no such device here; use device = "auto" or "cpu"')
-    return torch.device(name)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv3d:

@@ -1,9 +1,8 @@
-"""Trains the super-resolution network on a store, stopping and going on wherever it was killed."""
+"""What the training of a super-resolution model is made of: its stores, its network, its loss, its validation."""
 
-import copy
-import math
-import time
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import cast
 
@@ -11,115 +10,92 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from storage.errors import RequestError, RhoflowError, StoreError
-from storage.objects import Json, Location, has_object, read_record, write_record
+from storage.errors import RequestError, StoreError
+from storage.identity import fingerprint
 from storage.reader import Dataset, open_dataset
-from training.checkpoint import (
-    CONFIG,
-    LAST,
-    Model,
-    Origin,
-    read_state,
-    save_model,
-    write_history,
-    write_state,
-)
-from training.config import SuperresConfig, config_values, read_config
-from training.evaluation import evaluate_superres
-from training.metrics import nmae, nmae_loss
-from training.network import Architecture, SuperResolver, choose_device, predict_density
+from training.batch import Batch
+from training.checkpoint import Stores, claim_run
+from training.config import SuperresConfig
+from training.loop import train
+from training.losses import Share, density_loss
+from training.metrics import nmae
+from training.network import Architecture, SuperResolver, predict_density
 from training.pairs import Pairs, split_ids
-from training.progress import Meter
-from training.stream import Crops, Stream
+from training.parallel import Team, assemble_team
+from training.stream import Stream
+from training.trained import Model, Origin, save_model
 
-__all__ = ["evaluate_superres", "read_config", "train_superres"]
-
-WARM_UP = 0.05  # of all steps
-LARGEST_GRADIENT = 1.0  # norm; steeper ones are shortened to it
-MOMENTA = (0.9, 0.95)  # Adam's; the usual 0.999 outlasts a short run
-AVERAGING = 0.99  # how much of the averaged weights stays at each step, once there are enough steps to average
 LEFT_OUT = 1  # coarse cells along a crop's faces whose surroundings were cut away: seen, not judged
-FREE_KEYS = ("store", "device")  # may differ when a run goes on
 
 
-@dataclass
-class State:
-    """A training under way."""
-
-    network: SuperResolver
-    averaged: SuperResolver  # running mean of the weights: what is validated and kept
-    optimiser: torch.optim.Adam
-    step: int = 0
-    lowest: float = math.inf  # validation NMAE
-    history: list[dict[str, Json]] = field(default_factory=list)
-
-
-def train_superres(config: SuperresConfig, store: Location, run: Path, *, resume: bool = False) -> None:
+def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -> None:
     """Train, or with `resume` go on; `run` then holds config, last state, best model and history.
 
-    Raises RequestError where `run` holds another training, StoreError where the store lacks what is needed.
+    Raises RequestError where `run` holds another training, StoreError where a store lacks what is needed.
     """
-    dataset = open_dataset(store)
-    pairs = Pairs(dataset, config.input, config.target)
-    training, validation = split_ids(dataset, "train"), split_ids(dataset, "validation")
-    origin = describe_origin(dataset, config, training + validation)
-    device = choose_device(config.device)
-    _claim(run, config, resume)
-    state = _start(config, find_peak(dataset, config.input), device)
-    if has_object(run, LAST):
-        _restore(state, run, origin)
-    stream = Stream(pairs, training, config.batch, config.crop, config.factor, config.seed)
-    if not state.history:
-        _finish_stretch(state, run, origin, pairs, validation, _Stretch())
-    with Meter(state.step, config.steps, config.batch) as meter:
-        stretch = _Stretch()
-        while state.step < config.steps:
-            stretch.losses.append(take_step(state, stream.read(state.step), config))
-            if state.step % config.checkpoint_steps == 0 or state.step == config.steps:
-                _finish_stretch(state, run, origin, pairs, validation, stretch)
-                stretch = _Stretch()
-            meter.advance(f"validation NMAE {100 * state.lowest:.2f} %")
+    with assemble_team(config.device) as team:
+        task = SuperresTask(config, run, team)
+        if team.leads:
+            claim_run(run, config, resume)
+        team.wait()
+        train(task, config, run, team)
 
 
-def take_step(state: State, crops: Crops, config: SuperresConfig) -> float:
-    """One step down the gradient; returns the loss before it. Raises RhoflowError where that is no number."""
-    device = next(state.network.parameters()).device
-    guess, target = (torch.from_numpy(values).to(device) for values in (crops.guess, crops.target))
-    inner = slice(LEFT_OUT * config.factor, config.crop - LEFT_OUT * config.factor)
-    density = cast(Tensor, state.network(guess))
-    loss = nmae_loss(density[:, inner, inner, inner], target[:, inner, inner, inner])
-    if not torch.isfinite(loss):
-        raise RhoflowError(
-            f"training diverged at step {state.step}: start again with a learning_rate below {config.learning_rate}"
+class SuperresTask:
+    """A guess in, the target out."""
+
+    def __init__(self, config: SuperresConfig, run: Path, team: Team) -> None:
+        if not config.store:
+            raise RequestError(f'{run}: no store is named: add store = "PATH" to the config, or give --store PATH')
+        self.config, self.run, self.team = config, run, team
+        dataset = open_dataset(config.store[0])
+        self.pairs = Pairs(dataset, config.input, config.target)
+        self.training, validation = split_ids(dataset, "train"), split_ids(dataset, "validation")
+        self.origin = describe_origin(dataset, config, self.training + validation)
+        self.validation = choose_samples(validation, config.validation_samples)
+        self.stores: Stores = [(str(store), fingerprint(store)) for store in config.store]
+        torch.manual_seed(config.seed)
+        peak = find_peak(dataset, config.input)
+        self.network: nn.Module = SuperResolver(Architecture(config.factor, config.width, config.depth, peak))
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        config = self.config
+        stream = Stream(self.pairs, self.training, config.batch, config.crop, config.factor, config.seed)
+        inner = slice(LEFT_OUT * config.factor, config.crop - LEFT_OUT * config.factor)
+        for k in count(step):
+            crops = stream.read(k)
+            mine = slice(self.team.rank, None, self.team.world)
+            guess, target = (torch.from_numpy(values[mine]) for values in (crops.guess, crops.target))
+            judged = torch.zeros_like(guess, dtype=torch.bool)
+            judged[:, inner, inner, inner] = True
+            yield Batch(("",) * len(guess), guess, target, judged, 1.0)
+
+    def measure(self, network: nn.Module, batch: Batch) -> Share:
+        guess, target, judged = (
+            values.to(self.team.device, non_blocking=True) for values in (batch.guess, batch.target, batch.judged)
         )
-    for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(config, state.step)
-    state.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.network.parameters(), LARGEST_GRADIENT)
-    state.optimiser.step()
-    state.step += 1
-    _average(state)
-    return float(loss.detach())
+        density = cast(Tensor, network(guess))
+        return density_loss(self.config.loss, density, target, judged)
+
+    def validate(self, network: nn.Module) -> float:
+        """Mean NMAE over whole boxes."""
+        boxes = (self.pairs[id] for id in self.team.share_out(self.validation))
+        scores = [nmae(predict_density(cast(SuperResolver, network), box.guess), box.target) for box in boxes]
+        return float(np.mean(self.team.collect(scores)))
+
+    def keep(self, network: nn.Module, step: int) -> None:
+        save_model(self.run, Model(cast(SuperResolver, network), self.origin, step))
 
 
-def learning_rate(config: SuperresConfig, step: int) -> float:
-    """A straight line up during the warm-up, then half a cosine down to zero."""
-    warm_up = max(1, round(WARM_UP * config.steps))
-    if step < warm_up:
-        return config.learning_rate * (step + 1) / warm_up
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, config.steps - warm_up)))
-
-
-def validate(network: SuperResolver, pairs: Pairs, ids: list[str]) -> float:
-    """Mean NMAE over whole boxes."""
-    scores = [nmae(predict_density(network, pairs[id].guess), pairs[id].target) for id in ids]
-    return float(np.mean(scores))
+def choose_samples(ids: list[str], count: int) -> list[str]:
+    """So many, by a hash of their names: the same ones again from a store that has grown, but for few. 0 = all."""
+    chosen = sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())[: count or None]
+    return [id for id in ids if id in set(chosen)]
 
 
 def describe_origin(dataset: Dataset, config: SuperresConfig, ids: list[str]) -> Origin:
     groups = sorted({str(group) for group in dataset.table.loc[ids, "group"]})
-    return Origin(str(dataset.store), config.input, config.target, find_spacing(dataset), groups)
+    return Origin([str(dataset.store)], config.input, config.target, find_spacing(dataset), groups)
 
 
 def find_spacing(dataset: Dataset) -> tuple[float, float, float]:
@@ -142,86 +118,3 @@ def find_peak(dataset: Dataset, input: str) -> float:
             f"{dataset.store}: channel {input!r} is empty in the training split (its largest value is {peak})"
         )
     return peak
-
-
-@dataclass
-class _Stretch:
-    """The steps since the last checkpoint."""
-
-    losses: list[float] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-
-
-def _claim(run: Path, config: SuperresConfig, resume: bool) -> None:
-    """Write the config of a new run, or check that the one to go on with was begun with the same."""
-    values = config_values(config)
-    if not has_object(run, CONFIG):
-        write_record(run, CONFIG, values)
-        return
-    if not resume:
-        raise RequestError(f"{run} holds a training already: add --resume to go on with it, or name a new folder")
-    begun = read_record(run, CONFIG)
-    for key in sorted({*begun, *values} - set(FREE_KEYS)):
-        if begun.get(key) != values.get(key):
-            raise RequestError(
-                f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
-                "restore the config, or train in a new folder"
-            )
-
-
-def _start(config: SuperresConfig, peak: float, device: torch.device) -> State:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = SuperResolver(Architecture(config.factor, config.width, config.depth, peak)).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=MOMENTA)
-    return State(network, copy.deepcopy(network), optimiser)
-
-
-def _restore(state: State, run: Path, origin: Origin) -> None:
-    stored = read_state(run, LAST)
-    same_data = {**stored["origin"], "store": origin.store} == asdict(origin)
-    if not same_data or stored["architecture"] != asdict(state.network.architecture):
-        raise RequestError(
-            f"{run} was begun on other training or validation molecules than those of {origin.store}: "
-            "name the store it was begun on, or train in a new folder"
-        )
-    state.network.load_state_dict(stored["network"])
-    state.averaged.load_state_dict(stored["averaged"])
-    state.optimiser.load_state_dict(stored["optimiser"])
-    state.step, state.lowest, state.history = stored["step"], stored["lowest"], stored["history"]
-
-
-def _finish_stretch(
-    state: State, run: Path, origin: Origin, pairs: Pairs, validation: list[str], stretch: _Stretch
-) -> None:
-    """Validate, keep the model where it is the best so far, then put the state that a resumed run starts from."""
-    score = validate(state.averaged, pairs, validation)
-    seconds = sum(float(str(row["seconds"])) for row in state.history[-1:]) + time.monotonic() - stretch.started
-    loss = float(np.mean(stretch.losses)) if stretch.losses else None
-    row = {"step": state.step, "loss": loss, "validation_nmae": score, "seconds": round(seconds, 3)}
-    state.history.append(dict(row))
-    if score < state.lowest:
-        state.lowest = score
-        save_model(run, Model(state.averaged, origin, state.step))
-    write_state(
-        run,
-        LAST,
-        {
-            "origin": asdict(origin),
-            "architecture": asdict(state.network.architecture),
-            "network": state.network.state_dict(),
-            "averaged": state.averaged.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "step": state.step,
-            "lowest": state.lowest,
-            "history": state.history,
-        },
-    )
-    write_history(run, state.history)
-
-
-@torch.no_grad()
-def _average(state: State) -> None:
-    kept = min(AVERAGING, state.step / (state.step + 9))
-    for averaged, current in zip(state.averaged.parameters(), state.network.parameters(), strict=True):
-        averaged.lerp_(current, 1 - kept)

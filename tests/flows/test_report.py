@@ -14,7 +14,8 @@ from storage.objects import read_record
 from storage.reader import open_dataset
 from tests.flows.small_build import rhoflow, write_recipe
 from training.config import SuperresConfig
-from training.superres import evaluate_superres, train_superres
+from training.evaluation import evaluate_superres
+from training.superres import train_superres
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=alert(1)>&"
@@ -46,7 +47,8 @@ def page(store: Path) -> Path:
 def run(store: Path) -> Path:
     """Four steps of training, and their evaluation."""
     folder = store.parent / "run"
-    train_superres(SuperresConfig(steps=4, batch=1, crop=8, width=4, depth=1, checkpoint_steps=2), store, folder)
+    config = SuperresConfig(store=(store,), steps=4, batch=1, crop=8, width=4, depth=1, checkpoint_steps=2)
+    train_superres(config, folder)
     evaluate_superres(folder, store)
     return folder
 

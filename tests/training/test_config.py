@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 
 from storage.errors import RequestError
-from training.config import SuperresConfig, config_values, parse_config, read_config
+from training.config import SuperresConfig
+from training.config_file import config_values, parse_config, read_config
 
 
 def test_a_config_is_read_with_its_defaults(tmp_path: Path) -> None:
     file = tmp_path / "superres.toml"
     file.write_text('store = "molecules.zarr"\nsteps = 7\nlearning_rate = 1\n')
-    config = read_config(file)
-    assert config == SuperresConfig(store=tmp_path / "molecules.zarr", steps=7, learning_rate=1.0)
-    assert parse_config(config_values(config), "run") == config
+    config = read_config(file, SuperresConfig)
+    assert config == SuperresConfig(store=(tmp_path / "molecules.zarr",), steps=7, learning_rate=1.0)
+    assert parse_config(config_values(config), SuperresConfig, "run") == config
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,9 @@ def test_a_wrong_config_names_file_key_value_and_remedy(tmp_path: Path, text: st
     file = tmp_path / "superres.toml"
     file.write_text(text)
     with pytest.raises(RequestError, match=message):
-        read_config(file)
+        read_config(file, SuperresConfig)
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"none.toml: cannot be read \(No such file"):
-        read_config(tmp_path / "none.toml")
+        read_config(tmp_path / "none.toml", SuperresConfig)
