@@ -47,6 +47,9 @@ class Task(Protocol[B]):
     def validate(self, network: nn.Module) -> float:
         """How far off it is on the validation split, the same on each process; lower is better."""
 
+    def describe(self, score: float) -> str:
+        """A validation in words."""
+
     def keep(self, network: nn.Module, step: int) -> None:
         """Write down the best network so far."""
 
@@ -108,19 +111,18 @@ class _Loop(Generic[B]):
         """Raises RhoflowError when told to end."""
         state = self.state
         with ExitStack() as stack:
-            listener = stack.enter_context(Listener())
-            meter = stack.enter_context(self.meter)
+            meter, listener = stack.enter_context(self.meter), stack.enter_context(Listener())
             curves = stack.enter_context(Curves(self.run, state.step)) if self.team.leads else None
             batches = self.task.batches(state.step)
             while not self.told and not is_finished(state.step, state.history, self.config):
-                self._take_step(batches, listener.told)
+                self._take_step(batches, listener)
                 if self._is_row_due():
                     self.add_row()
                     if curves:
                         curves.draw(state.history[-1])
                 if self._is_checkpoint_due() or self.told:
                     self.save()
-                meter.advance(f"validation {100 * find_lowest(state.history):.3f} %")
+                meter.advance(self.task.describe(find_lowest(state.history)))
         if self.told and not is_finished(state.step, state.history, self.config):
             raise RhoflowError(f"{self.run}: told to end at step {state.step}: go on with --resume")
 
@@ -147,10 +149,10 @@ class _Loop(Generic[B]):
             save_state(self.state, self.run, self.task.stores)
             write_history(self.run, self.state.history)
 
-    def _take_step(self, batches: Iterator[B], told: bool) -> None:
+    def _take_step(self, batches: Iterator[B], listener: Listener) -> None:
         """One step stays in flight, so that the device need not wait for its loss to be read."""
         measure = partial(self.task.measure, self.state.working, self.meter.draw(batches))
-        self.unread.append(take_step(self.state, measure, self.config, self.team, told))
+        self.unread.append(take_step(self.state, measure, self.config, self.team, listener.told))
         self._read_losses(1)
         if self._is_row_due() or self.told:
             self._read_losses(0)

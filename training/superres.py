@@ -83,6 +83,9 @@ class SuperresTask:
         scores = [nmae(predict_density(cast(SuperResolver, network), box.guess), box.target) for box in boxes]
         return float(np.mean(self.team.collect(scores)))
 
+    def describe(self, score: float) -> str:
+        return f"lowest validation NMAE {100 * score:.3f} %"
+
     def keep(self, network: nn.Module, step: int) -> None:
         save_model(self.run, Model(cast(SuperResolver, network), self.origin, step))
 

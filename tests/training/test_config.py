@@ -21,7 +21,7 @@ def test_a_config_is_read_with_its_defaults(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("stepz = 5", r"superres.toml: stepz = 5: unknown key; did you mean steps\?"),
-        ("zzz = 5", r"zzz = 5: unknown key; the keys are store, input, target"),
+        ("zzz = 5", r"zzz = 5: unknown key; the keys are store, batch, window"),
         ("steps = 0", r"superres.toml: steps = 0: must be greater than 0"),
         ("steps = 1.5", r"steps = 1.5: must be a whole number"),
         ("steps = true", r"steps = True: must be a whole number"),
