@@ -60,10 +60,10 @@ def train(task: Task[B], config: TrainingConfig, run: Path, team: Team) -> None:
     Raises RequestError where that was on other data, RhoflowError where the loss diverges or SIGTERM comes; the last
     checkpoint stays.
     """
-    with set_arithmetic(team.device):
+    with set_arithmetic(team.device), Listener() as listener:
         state = begin_descent(task.network, config, team)
         restore_state(state, run, task.stores)
-        loop = _Loop(task, config, run, team, state)
+        loop = _Loop(task, config, run, team, state, listener)
         if not state.history:
             loop.add_row()
             loop.save()
@@ -100,8 +100,11 @@ def _validations(history: list[Row]) -> list[float]:
 
 
 class _Loop(Generic[B]):
-    def __init__(self, task: Task[B], config: TrainingConfig, run: Path, team: Team, state: State) -> None:
-        self.task, self.config, self.run, self.team, self.state = task, config, run, team, state
+    def __init__(
+        self, task: Task[B], config: TrainingConfig, run: Path, team: Team, state: State, listener: Listener
+    ) -> None:
+        self.task, self.config, self.run = task, config, run
+        self.team, self.state, self.listener = team, state, listener
         self.begun = time.monotonic() - state.seconds
         self.meter = Meter(state.step, config.steps, config.batch, silent=not team.leads)
         self.unread: deque[Tensor] = deque()  # what steps returned that the device may still be working on
@@ -111,11 +114,11 @@ class _Loop(Generic[B]):
         """Raises RhoflowError when told to end."""
         state = self.state
         with ExitStack() as stack:
-            meter, listener = stack.enter_context(self.meter), stack.enter_context(Listener())
+            meter = stack.enter_context(self.meter)
             curves = stack.enter_context(Curves(self.run, state.step)) if self.team.leads else None
             batches = self.task.batches(state.step)
             while not self.told and not is_finished(state.step, state.history, self.config):
-                self._take_step(batches, listener)
+                self._take_step(batches)
                 if self._is_row_due():
                     self.add_row()
                     if curves:
@@ -149,10 +152,10 @@ class _Loop(Generic[B]):
             save_state(self.state, self.run, self.task.stores)
             write_history(self.run, self.state.history)
 
-    def _take_step(self, batches: Iterator[B], listener: Listener) -> None:
+    def _take_step(self, batches: Iterator[B]) -> None:
         """One step stays in flight, so that the device need not wait for its loss to be read."""
         measure = partial(self.task.measure, self.state.working, self.meter.draw(batches))
-        self.unread.append(take_step(self.state, measure, self.config, self.team, listener.told))
+        self.unread.append(take_step(self.state, measure, self.config, self.team, self.listener.told))
         self._read_losses(1)
         if self._is_row_due() or self.told:
             self._read_losses(0)

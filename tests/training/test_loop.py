@@ -17,8 +17,8 @@ from training.checkpoint import Stores, read_tensors
 from training.config import TrainingConfig
 from training.curves import Row
 from training.descent import begin_descent, learning_rate, take_step
-from training.losses import Share
 from training.loop import is_finished, train
+from training.losses import Share
 from training.parallel import Team
 
 CONFIG = TrainingConfig(steps=30, checkpoint_steps=10, learning_rate=0.05, batch=8)

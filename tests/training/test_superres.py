@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from storage.errors import RequestError, RhoflowError, StoreError
+from storage.errors import RequestError, StoreError
 from storage.reader import open_dataset
 from tests.training.gaussians import write_store
 from training.checkpoint import read_tensors
