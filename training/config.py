@@ -39,7 +39,7 @@ class TrainingConfig:
 
     store: tuple[Location, ...] = ()  # one or several; a path in the file is relative to the file
     batch: int = key(2, above=0)  # samples in one step, of all processes together
-    window: int = key(16, above=0)  # shards whose samples are mixed
+    window: int = key(64, above=0)  # shards within which samples are mixed
     workers: int = key(2, least=0)  # threads that read ahead, in each process
     steps: int = key(3000, above=0)
     learning_rate: float = key(2e-3, above=0)  # the largest

@@ -7,8 +7,8 @@ number of threads and processes. Other numbers of processes give the same mathem
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -38,7 +38,7 @@ class Task(Protocol[B]):
     network: nn.Module
     stores: Stores
 
-    def batches(self, step: int) -> Iterator[B]:
+    def batches(self, step: int) -> Generator[B]:
         """This process's part of every batch, from a step on, without end."""
 
     def measure(self, network: nn.Module, batch: B) -> Share:
@@ -116,7 +116,7 @@ class _Loop(Generic[B]):
         with ExitStack() as stack:
             meter = stack.enter_context(self.meter)
             curves = stack.enter_context(Curves(self.run, state.step)) if self.team.leads else None
-            batches = self.task.batches(state.step)
+            batches = stack.enter_context(closing(self.task.batches(state.step)))
             while not self.told and not is_finished(state.step, state.history, self.config):
                 self._take_step(batches)
                 if self._is_row_due():

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -42,7 +42,7 @@ class Plane:
         torch.manual_seed(1)
         self.network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 1))
 
-    def batches(self, step: int) -> Iterator[Tensor]:
+    def batches(self, step: int) -> Generator[Tensor]:
         for k in count(step):
             if k == self.ends_at:
                 self.end()
