@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from storage.errors import RequestError, RhoflowError, StoreError
 from storage.objects import Json, Location, has_object, read_record, write_record
-from storage.reader import Dataset, open_dataset
+from storage.reader import Dataset
+from training.batch import Batch, Draw
+from training.catalog import Catalog, read_catalog
 from training.checkpoint import (
     CONFIG,
     LAST,
@@ -28,9 +31,9 @@ from training.config import SuperresConfig, config_values, read_config
 from training.evaluation import evaluate_superres
 from training.metrics import nmae, nmae_loss
 from training.network import Architecture, SuperResolver, choose_device, predict_density
-from training.pairs import Pairs, split_ids
 from training.progress import Meter
-from training.stream import Crops, Stream
+from training.stored import Cutting, StoredBoxes
+from training.stream import Stream, StreamSettings
 
 __all__ = ["evaluate_superres", "read_config", "train_superres"]
 
@@ -38,7 +41,7 @@ WARM_UP = 0.05  # of all steps
 LARGEST_GRADIENT = 1.0  # norm; steeper ones are shortened to it
 MOMENTA = (0.9, 0.95)  # Adam's; the usual 0.999 outlasts a short run
 AVERAGING = 0.99  # how much of the averaged weights stays at each step, once there are enough steps to average
-LEFT_OUT = 1  # coarse cells along a crop's faces whose surroundings were cut away: seen, not judged
+WINDOW = 64  # shards within which samples are mixed
 FREE_KEYS = ("store", "device")  # may differ when a run goes on
 
 
@@ -59,35 +62,33 @@ def train_superres(config: SuperresConfig, store: Location, run: Path, *, resume
 
     Raises RequestError where `run` holds another training, StoreError where the store lacks what is needed.
     """
-    dataset = open_dataset(store)
-    pairs = Pairs(dataset, config.input, config.target)
-    training, validation = split_ids(dataset, "train"), split_ids(dataset, "validation")
-    origin = describe_origin(dataset, config, training + validation)
+    channels = (config.input, config.target)
+    training, validation = (read_catalog([store], split, channels) for split in ("train", "validation"))
+    dataset = training.datasets[0]
+    origin = describe_origin(training, validation, config)
     device = choose_device(config.device)
     _claim(run, config, resume)
     state = _start(config, find_peak(dataset, config.input), device)
     if has_object(run, LAST):
         _restore(state, run, origin)
-    stream = Stream(pairs, training, config.batch, config.crop, config.factor, config.seed)
+    whole = StoredBoxes(validation, *channels, Cutting())
     if not state.history:
-        _finish_stretch(state, run, origin, pairs, validation, _Stretch())
-    with Meter(state.step, config.steps, config.batch) as meter:
+        _finish_stretch(state, run, origin, whole, _Stretch())
+    stream = _open_stream(training, config, device)
+    with Meter(state.step, config.steps, config.batch) as meter, closing(stream.batches(state.step)) as batches:
         stretch = _Stretch()
         while state.step < config.steps:
-            stretch.losses.append(take_step(state, stream.read(state.step), config))
+            stretch.losses.append(take_step(state, next(batches), config))
             if state.step % config.checkpoint_steps == 0 or state.step == config.steps:
-                _finish_stretch(state, run, origin, pairs, validation, stretch)
+                _finish_stretch(state, run, origin, whole, stretch)
                 stretch = _Stretch()
             meter.advance(f"validation NMAE {100 * state.lowest:.2f} %")
 
 
-def take_step(state: State, crops: Crops, config: SuperresConfig) -> float:
+def take_step(state: State, batch: Batch, config: SuperresConfig) -> float:
     """One step down the gradient; returns the loss before it. Raises RhoflowError where that is no number."""
-    device = next(state.network.parameters()).device
-    guess, target = (torch.from_numpy(values).to(device) for values in (crops.guess, crops.target))
-    inner = slice(LEFT_OUT * config.factor, config.crop - LEFT_OUT * config.factor)
-    density = cast(Tensor, state.network(guess))
-    loss = nmae_loss(density[:, inner, inner, inner], target[:, inner, inner, inner])
+    density = cast(Tensor, state.network(batch.guess))
+    loss = nmae_loss(density[batch.judged], batch.target[batch.judged])
     if not torch.isfinite(loss):
         raise RhoflowError(
             f"training diverged at step {state.step}: start again with a learning_rate below {config.learning_rate}"
@@ -111,27 +112,17 @@ def learning_rate(config: SuperresConfig, step: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, config.steps - warm_up)))
 
 
-def validate(network: SuperResolver, pairs: Pairs, ids: list[str]) -> float:
+def validate(network: SuperResolver, boxes: StoredBoxes) -> float:
     """Mean NMAE over whole boxes."""
-    scores = [nmae(predict_density(network, pairs[id].guess), pairs[id].target) for id in ids]
+    pairs = (boxes.read([Draw(sample, 0)]) for sample in range(len(boxes.catalog)))
+    scores = [nmae(predict_density(network, pair.guess[0].numpy()), pair.target[0].numpy()) for pair in pairs]
     return float(np.mean(scores))
 
 
-def describe_origin(dataset: Dataset, config: SuperresConfig, ids: list[str]) -> Origin:
-    groups = sorted({str(group) for group in dataset.table.loc[ids, "group"]})
-    return Origin(str(dataset.store), config.input, config.target, find_spacing(dataset), groups)
-
-
-def find_spacing(dataset: Dataset) -> tuple[float, float, float]:
-    """The width of every sample's cells, bohr. Raises StoreError where samples differ, or cells are no cubes."""
-    widths = dataset.table[["spacing_x_bohr", "spacing_y_bohr", "spacing_z_bohr"]].to_numpy()
-    low, high = float(widths.min()), float(widths.max())
-    if high > low * (1 + 1e-6):
-        raise StoreError(
-            f"{dataset.store} has cells from {low:.4g} to {high:.4g} bohr wide, but a model learns one width, the same "
-            "along each axis: train on a store whose samples have it"
-        )
-    return low, low, low
+def describe_origin(training: Catalog, validation: Catalog, config: SuperresConfig) -> Origin:
+    groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
+    store = str(training.datasets[0].store)
+    return Origin(store, config.input, config.target, training.spacing, groups)
 
 
 def find_peak(dataset: Dataset, input: str) -> float:
@@ -150,6 +141,13 @@ class _Stretch:
 
     losses: list[float] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+
+
+def _open_stream(training: Catalog, config: SuperresConfig, device: torch.device) -> Stream:
+    cutting = Cutting(config.crop, config.factor, turn=True, seed=config.seed)
+    boxes = StoredBoxes(training, config.input, config.target, cutting, pinned=device.type == "cuda")
+    settings = StreamSettings(config.batch, WINDOW, config.seed, by_class=False, workers=1, device=device)
+    return Stream(boxes, training, settings)
 
 
 def _claim(run: Path, config: SuperresConfig, resume: bool) -> None:
@@ -191,11 +189,9 @@ def _restore(state: State, run: Path, origin: Origin) -> None:
     state.step, state.lowest, state.history = stored["step"], stored["lowest"], stored["history"]
 
 
-def _finish_stretch(
-    state: State, run: Path, origin: Origin, pairs: Pairs, validation: list[str], stretch: _Stretch
-) -> None:
+def _finish_stretch(state: State, run: Path, origin: Origin, validation: StoredBoxes, stretch: _Stretch) -> None:
     """Validate, keep the model where it is the best so far, then put the state that a resumed run starts from."""
-    score = validate(state.averaged, pairs, validation)
+    score = validate(state.averaged, validation)
     seconds = sum(float(str(row["seconds"])) for row in state.history[-1:]) + time.monotonic() - stretch.started
     loss = float(np.mean(stretch.losses)) if stretch.losses else None
     row = {"step": state.step, "loss": loss, "validation_nmae": score, "seconds": round(seconds, 3)}

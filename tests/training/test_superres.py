@@ -12,11 +12,11 @@ import torch
 from storage.errors import RequestError, RhoflowError, StoreError
 from storage.reader import open_dataset
 from tests.training.gaussians import write_store
+from training.batch import Batch
 from training.checkpoint import load_model, read_state
 from training.config import SuperresConfig
 from training.evaluation import evaluate_superres, predict_sample
 from training.network import Architecture, SuperResolver
-from training.stream import Crops
 from training.superres import State, learning_rate, take_step, train_superres
 
 QUICK = SuperresConfig(steps=8, batch=2, crop=12, width=4, depth=1, checkpoint_steps=4, learning_rate=2e-3)
@@ -146,9 +146,9 @@ def test_divergence_is_named_with_its_remedy() -> None:
     with torch.no_grad():
         network.leave.weight.fill_(float("nan"))
     state = State(network, network, torch.optim.Adam(network.parameters()), step=7)
-    ones = np.ones((2, 12, 12, 12), dtype=np.float32)
+    ones = torch.ones(2, 12, 12, 12)
     with pytest.raises(RhoflowError, match=r"diverged at step 7: start again with a learning_rate below 0.002"):
-        take_step(state, Crops(ones, ones), QUICK)
+        take_step(state, Batch(("a#0", "b#0"), ones, ones, ones > 0, 1.0), QUICK)
 
 
 @pytest.mark.parametrize("missing", ["train", "validation"])
