@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from storage.errors import RequestError, StoreError
 from storage.reader import Dataset
-from training.batch import Batch, Draw
+from training.batch import Batch, Boxes, Draw
 from training.catalog import Catalog, read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import SuperresConfig
@@ -23,6 +23,7 @@ from training.parallel import Team, assemble_team
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
 from training.trained import Model, Origin, save_model
+from training.wavefunctions import Placing, WavefunctionBoxes
 
 
 def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -> None:
@@ -45,10 +46,10 @@ class SuperresTask:
 
     def __init__(self, config: SuperresConfig, run: Path, team: Team) -> None:
         self.config, self.run, self.team = config, run, team
-        channels = (config.input, config.target)
+        channels = (config.input, config.target) if config.voxels == "stored" else ()
         training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
-        self.whole = StoredBoxes(self.validation, *channels, Cutting())
+        self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
         self.origin = describe_origin(config, training, validation)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
@@ -57,9 +58,7 @@ class SuperresTask:
 
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team
-        cutting = Cutting(config.crop, config.factor, config.turn, config.seed)
-        pinned = team.device.type == "cuda"
-        boxes = StoredBoxes(self.training, config.input, config.target, cutting, pinned)
+        boxes = self._open_boxes(self.training, config.crop, config.factor, config.turn)
         settings = StreamSettings(
             batch=config.batch,
             window=config.window,
@@ -88,6 +87,15 @@ class SuperresTask:
 
     def keep(self, network: nn.Module, step: int) -> None:
         save_model(self.run, Model(cast(SuperResolver, network), self.origin, step))
+
+    def _open_boxes(self, catalog: Catalog, crop: int, multiple: int, turn: bool) -> Boxes:
+        config, device = self.config, self.team.device
+        if config.voxels == "device":
+            samples = [(catalog.datasets[store], id) for store, id in zip(catalog.stores, catalog.ids, strict=True)]
+            placing = Placing(catalog.spacing[0], crop, multiple, turn, config.seed)
+            return WavefunctionBoxes(samples, config.input, config.target, placing, device)
+        cutting = Cutting(crop, multiple, turn, config.seed)
+        return StoredBoxes(catalog, config.input, config.target, cutting, pinned=device.type == "cuda")
 
 
 def make_vacuum(batch: Batch) -> Batch:
