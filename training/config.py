@@ -26,6 +26,8 @@ class Allowed:
             return f"must be greater than {self.above:g}"
         if not value >= self.least:
             return f"must be {self.least:g} or greater"
+        if self.below == math.inf:
+            return "" if value < math.inf else "must be finite"
         return "" if value < self.below else f"must be less than {self.below:g}"
 
 

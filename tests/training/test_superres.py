@@ -12,10 +12,11 @@ import torch
 from storage.errors import RequestError, StoreError
 from storage.reader import open_dataset
 from tests.training.gaussians import write_store
+from training.catalog import read_catalog
 from training.checkpoint import read_tensors
 from training.config import SuperresConfig
 from training.evaluation import evaluate_superres, predict_sample
-from training.superres import train_superres
+from training.superres import choose_samples, train_superres
 from training.trained import load_model
 
 QUICK = SuperresConfig(steps=8, batch=2, crop=12, width=4, depth=1, checkpoint_steps=4, learning_rate=2e-3)
@@ -148,3 +149,39 @@ def test_prediction_refuses_other_cells(store: Path, trained: Path) -> None:
 def test_a_run_without_a_model_is_refused(tmp_path: Path, store: Path) -> None:
     with pytest.raises(RequestError, match=r"no trained model \(best.pt\): train it with `rhoflow train superres"):
         evaluate_superres(tmp_path, store)
+
+
+def test_what_reads_ahead_changes_nothing(store: Path, tmp_path: Path) -> None:
+    for workers in (0, 3):
+        train_superres(replace(QUICK, store=(store,), workers=workers), tmp_path / str(workers))
+    assert weights(tmp_path / "0") == weights(tmp_path / "3")
+
+
+def test_it_learns_from_whole_boxes(store: Path, tmp_path: Path) -> None:
+    train_superres(replace(LEARNING, steps=60, checkpoint_steps=60, crop=0, store=(store,)), tmp_path)
+    scores = [float(score) for _, _, score in history(tmp_path) if score]
+    assert scores[1] < 0.8 * scores[0]
+
+
+def test_several_stores_are_one(store: Path, tmp_path: Path) -> None:
+    more = write_store(tmp_path / "more.zarr", {"train": 2, "validation": 1}, prefix="more-")
+    config = replace(QUICK, store=(store, more))
+    train_superres(config, tmp_path / "run")
+    origin = load_model(tmp_path / "run").origin
+    assert origin.stores == [str(store), str(more)]
+    assert {"train-3", "more-train-1", "more-validation-0"} <= set(origin.groups)
+    with pytest.raises(RequestError, match=r"was begun on other data than .*more.zarr holds now"):
+        train_superres(replace(config, store=(more, store)), tmp_path / "run", resume=True)
+
+
+def test_validation_samples_are_chosen_by_their_names(store: Path) -> None:
+    catalog = read_catalog([store], "train", ())
+    chosen = [choose_samples(catalog, count).ids for count in (3, 7)]
+    assert set(chosen[0]) < set(chosen[1])
+    assert chosen[1] == [id for id in catalog.ids if id in chosen[1]] != catalog.ids[:7]
+    assert choose_samples(catalog, 0).ids == choose_samples(catalog, 99).ids == catalog.ids
+
+
+def test_a_training_without_a_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r'no store is named: add store = "PATH" to the config, or give --store'):
+        train_superres(QUICK, tmp_path / "run")
