@@ -1,18 +1,17 @@
-"""What a run writes down: its state, put in place in one move, so that a kill leaves the old one or the new one."""
+"""What a run was asked for, and the state it goes on from after an interruption."""
 
-import io
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from storage.errors import RequestError, StoreError
-from storage.objects import has_object, read_record, write_object, write_record
+from storage.errors import RequestError
+from storage.objects import has_object, read_record, write_record
 from training.config import TrainingConfig
 from training.config_file import config_values
 from training.descent import State
+from training.parallel import Team
+from training.tensor_files import read_tensors, write_tensors
 
 LAST = "checkpoint.pt"  # everything that going on needs
 CONFIG = "config.json"
@@ -21,14 +20,16 @@ FREE_KEYS = ("store", "workers", "compile", "device")  # may differ when a run g
 Stores = Sequence[tuple[str, str]]  # name of each, and the fingerprint of what it holds
 
 
-def claim_run(run: Path, config: TrainingConfig, resume: bool) -> None:
+def claim_run(run: Path, config: TrainingConfig, resume: bool, team: Team) -> None:
     """Write the config of a new run, or check that the one to go on with was begun with the same.
 
-    Raises RequestError where it was not, naming the key.
+    Raises RequestError where it was not, naming the key: on every process.
     """
-    values = config_values(config)
-    if not has_object(run, CONFIG):
-        write_record(run, CONFIG, values)
+    values, is_new = config_values(config), not has_object(run, CONFIG)
+    team.wait()
+    if is_new:
+        if team.leads:
+            write_record(run, CONFIG, values)
         return
     if not resume:
         raise RequestError(f"{run} holds a training already: add --resume to go on with it, or name a new folder")
@@ -41,9 +42,10 @@ def claim_run(run: Path, config: TrainingConfig, resume: bool) -> None:
             )
 
 
-def save_state(state: State, run: Path, stores: Stores) -> None:
-    """The loader's position is the step: what it reads then follows from that, the seed and the stores."""
+def save_state(state: State, run: Path, stores: Stores, config: TrainingConfig) -> None:
+    """The loader's position is the step: what it reads follows from that, the seed and the stores."""
     content = {
+        "settings": config_values(config),
         "stores": [fingerprint for _, fingerprint in stores],
         "network": state.network.state_dict(),
         "averaged": state.averaged.state_dict(),
@@ -69,22 +71,6 @@ def restore_state(state: State, run: Path, stores: Stores) -> None:
         setattr(state, part, content[part])
     for generator, numbers in zip(_generators(), content["random"], strict=False):  # a GPU may be here and not there
         generator.set_state(numbers)
-
-
-def write_tensors(run: Path, name: str, content: dict[str, Any]) -> None:
-    """Tensors and plain values only, so that reading runs no code."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_object(run, name, buffer.getvalue())
-
-
-def read_tensors(run: Path, name: str) -> dict[str, Any]:
-    """On the CPU. Raises StoreError where the file is damaged."""
-    try:
-        content: dict[str, Any] = torch.load(run / name, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise StoreError(f"{run / name} is damaged ({error}): delete it, and train again or with --resume") from error
-    return content
 
 
 def _check_stores(run: Path, begun: list[str], stores: Stores) -> None:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +33,10 @@ class State:
 
 def begin_descent(network: nn.Module, config: TrainingConfig, team: Team) -> State:
     network = network.to(team.device)
-    working = team.join(network)
+    averaged, working = copy.deepcopy(network), team.join(network)
     if config.compile:
-        working.compile()
-    return State(network, working, copy.deepcopy(network), _make_optimiser(network, config))
+        working = cast(nn.Module, torch.compile(working))
+    return State(network, working, averaged, _make_optimiser(network, config))
 
 
 def take_step(state: State, measure: Callable[[], Share], config: TrainingConfig, team: Team, told: bool) -> Tensor:

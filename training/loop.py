@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from storage.errors import RhoflowError
 from storage.objects import has_object
 from training.arithmetic import set_arithmetic
-from training.checkpoint import LAST, Stores, read_tensors, restore_state, save_state
+from training.checkpoint import LAST, Stores, restore_state, save_state
 from training.config import TrainingConfig
 from training.curves import Curves, Row, write_history
 from training.descent import State, begin_descent, learning_rate, take_step
@@ -26,6 +26,7 @@ from training.losses import Share
 from training.parallel import Team
 from training.progress import Meter
 from training.sigterm import Listener
+from training.tensor_files import read_tensors
 
 ROWS = 10  # of the history between two checkpoints
 
@@ -149,7 +150,7 @@ class _Loop(Generic[B]):
         """The state that a resumed run starts from, then the history in it."""
         self.state.seconds = time.monotonic() - self.begun
         if self.team.leads:
-            save_state(self.state, self.run, self.task.stores)
+            save_state(self.state, self.run, self.task.stores, self.config)
             write_history(self.run, self.state.history)
 
     def _take_step(self, batches: Iterator[B]) -> None:

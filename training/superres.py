@@ -35,9 +35,7 @@ def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -
         raise RequestError(f'{run}: no store is named: add store = "PATH" to the config, or give --store PATH')
     with assemble_team(config.device) as team:
         task = SuperresTask(config, run, team)
-        if team.leads:
-            claim_run(run, config, resume)
-        team.wait()
+        claim_run(run, config, resume, team)
         train(task, config, run, team)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from storage.errors import RequestError
 from storage.objects import has_object
-from training.checkpoint import read_tensors, write_tensors
 from training.network import Architecture, SuperResolver
+from training.tensor_files import read_tensors, write_tensors
 
 BEST = "best.pt"  # the averaged weights with the lowest validation NMAE
 EVALUATION = "evaluation.json"

@@ -1,6 +1,7 @@
 """The loop learns, repeats itself, and goes on after any interruption as if nothing had happened."""
 
 import os
+import shutil
 import signal
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import RequestError, RhoflowError
-from training.checkpoint import Stores, read_tensors
+from training.checkpoint import Stores
 from training.config import TrainingConfig
 from training.curves import Row
 from training.descent import begin_descent, learning_rate, take_step
 from training.loop import is_finished, train
 from training.losses import Share
 from training.parallel import Team
+from training.tensor_files import read_tensors
 
 CONFIG = TrainingConfig(steps=30, checkpoint_steps=10, learning_rate=0.05, batch=8)
 ALONE = Team(torch.device("cpu"))
@@ -219,6 +221,18 @@ def test_bfloat16_is_in_the_arithmetic_alone() -> None:
     gradients = [torch.cat([one.grad.flatten() for one in network.parameters()]) for network in (exact, rounded)]
     assert all(one.dtype == torch.float32 for one in rounded.parameters())
     assert 1e-6 < float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 0.05
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiles C++")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported
+def test_a_compiled_network_takes_the_same_step() -> None:
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    plain, compiled = (step_once(compile=value)[1] for value in (False, True))
+    assert counters["stats"]["unique_graphs"] == 1
+    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_float32_is_never_tf32(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import read_tensors
+from training.tensor_files import read_tensors
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

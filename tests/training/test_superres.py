@@ -13,10 +13,10 @@ from storage.errors import RequestError, StoreError
 from storage.reader import open_dataset
 from tests.training.gaussians import write_store
 from training.catalog import read_catalog
-from training.checkpoint import read_tensors
 from training.config import SuperresConfig
 from training.evaluation import evaluate_superres, predict_sample
 from training.superres import choose_samples, train_superres
+from training.tensor_files import read_tensors
 from training.trained import load_model
 
 QUICK = SuperresConfig(steps=8, batch=2, crop=12, width=4, depth=1, checkpoint_steps=4, learning_rate=2e-3)
