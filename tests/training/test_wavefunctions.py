@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.collocation import density_in_cells
 from pipeline.rotation import rotate_state
@@ -192,12 +193,30 @@ class NothingLeaves(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class NothingWaits(TorchDispatchMode):
+    """Fails where the CPU would wait for what a GPU computes; counts what that is asked to do."""
+
+    WAITING = ("aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default")
+    asked = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        assert str(func) not in self.WAITING, func
+        self.asked += 1
+        return func(*args, **(kwargs or {}))
+
+
 def test_voxels_are_made_where_they_are_wanted(dataset: Dataset) -> None:
     boxes = make_boxes(dataset, crop=10)
-    with NothingLeaves():
-        batch = boxes.read([Draw(0, 0)])
+    with NothingLeaves(), NothingWaits() as work:
+        batch = boxes.read([Draw(0, 0), Draw(1, 0)])
+        asked = work.asked
         with pytest.raises(AssertionError):
             np.asarray(batch.guess)
+        with pytest.raises(AssertionError):
+            bool(batch.guess.any())
+    assert asked > 100
     assert batch.guess.dtype == batch.target.dtype == torch.float32
     assert not batch.guess.requires_grad
 
