@@ -26,7 +26,7 @@ class Portion:
 
 
 ON_CPU = Portion(1, 1 << 20)  # box by box, products in the cache
-ON_ACCELERATOR = Portion(1 << 19, 1 << 26)  # crops of 24 cells: about a gigabyte
+ON_ACCELERATOR = Portion(1 << 19, 1 << 26)  # with crops of 24 cells: half a gigabyte
 
 
 def choose_portion(axis: Array) -> Portion:

@@ -21,6 +21,9 @@ def2-TZVP on ethanol and benzene, h = 0.2 bohr, ε = 1e-9: the largest error of 
 cells: the electrons of all together are right to 1e-7 for small molecules and to 7e-7 for C12H24ClBr at ε = 1e-9, and
 terms are dropped by their averages, so that a few cells of tens of bohr say less than `integrate_density` does.
 
+Where one density is wanted on many grids, as training does, it is expanded once (`expansion`), then turned, cut and
+summed over several boxes together (`box_sums`) in single precision.
+
 NumPy sets up in float64; the namespace and device of the caller's axes decide where tables and products are made. Give
 axes in float64 whatever the result's `dtype`, by default theirs: float32 coordinates are off by 1e-7 of their distance
 from the origin, times a core's slope. Axes ascend. The same lines run on NumPy arrays and torch tensors.

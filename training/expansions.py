@@ -5,63 +5,53 @@ Kept because expanding, which runs on the CPU whatever the device, costs about a
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from threading import Lock
 
 from pipeline.collocation import Expansion, expand_density
-from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import StoreError
 from storage.reader import Dataset
-from storage.schema import FloatArray, Sampling
+from storage.schema import Sampling
+from training.catalog import Catalog
 
 EPSILON = 3e-7  # electrons/bohr³, of what is dropped: voxels come within 1e-6 (NMAE) of the exact ones
 KEPT_BYTES = 2 * 2**30  # beyond it the sample unused for longest is dropped, and read again when due
 
 
-@dataclass(frozen=True)
-class Molecule:
-    """A sample's two densities, ready for any grid."""
+class KeptExpansions:
+    """Two densities of every sample of a catalogue; threads may read at once."""
 
-    positions: FloatArray  # (atoms, 3), bohr
-    margin: float  # of the store's boxes, bohr
-    densities: tuple[Expansion, Expansion]
-
-    @property
-    def nbytes(self) -> int:
-        return self.positions.nbytes + sum(density.nbytes for density in self.densities)
-
-
-class Molecules:
-    """Those last used stay in memory; threads may read at once."""
-
-    def __init__(self, densities: tuple[str, str]) -> None:
-        self._densities = densities
-        self._kept: OrderedDict[tuple[str, str], Molecule] = OrderedDict()
+    def __init__(self, catalog: Catalog, densities: tuple[str, str]) -> None:
+        self._catalog, self._densities = catalog, densities
+        self._kept: OrderedDict[int, tuple[Expansion, ...]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def read(self, dataset: Dataset, id: str) -> Molecule:
+    def read(self, sample: int) -> tuple[Expansion, ...]:
+        """Raises StoreError for a periodic state."""
         with self._lock:
-            key = (str(dataset.store), id)
-            if key not in self._kept:
-                self._kept[key] = self._expand(dataset, id)
-                self._bytes += self._kept[key].nbytes
-            self._kept.move_to_end(key)
+            if sample not in self._kept:
+                self._kept[sample] = self._expand(sample)
+                self._bytes += _count_bytes(self._kept[sample])
+            self._kept.move_to_end(sample)
             while self._bytes > KEPT_BYTES and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
-            return self._kept[key]
+                self._bytes -= _count_bytes(self._kept.popitem(last=False)[1])
+            return self._kept[sample]
 
-    def _expand(self, dataset: Dataset, id: str) -> Molecule:
-        sample = dataset[id]
-        guess, target = (sample.states[name] for name in self._densities)
-        for name, state in zip(self._densities, (guess, target), strict=True):
+    def _expand(self, sample: int) -> tuple[Expansion, ...]:
+        dataset, id = self._catalog.datasets[self._catalog.stores[sample]], self._catalog.ids[sample]
+        states = dataset[id].states
+        found = {name: states[name] for name in self._densities}
+        for name, state in found.items():
             if state.cell is not None:
                 raise StoreError(
                     f"{dataset.store}: density {name!r} of {id} is periodic, in a box of {state.cell} bohr, which "
                     'cannot be turned: train on its voxels, with voxels = "stored"'
                 )
-        margin = dataset.attributes["recipe"]["grid"]["margin_angstrom"] * BOHR_PER_ANGSTROM
-        return Molecule(sample.positions, margin, (expand_density(guess, EPSILON), expand_density(target, EPSILON)))
+        return tuple(expand_density(state, EPSILON) for state in found.values())
+
+
+def _count_bytes(expansions: tuple[Expansion, ...]) -> int:
+    return sum(expansion.nbytes for expansion in expansions)
 
 
 def check_wavefunctions(dataset: Dataset, densities: tuple[str, str]) -> None:

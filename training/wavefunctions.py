@@ -9,26 +9,15 @@ from torch import Tensor
 
 from pipeline.collocation import Expansion, expansions_at_points, expansions_in_cells
 from pipeline.rotation import turn_expansion
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RhoflowError
-from storage.reader import Dataset
 from storage.schema import FloatArray
 from training.batch import Batch, Draw, draw_generator
-from training.expansions import Molecules, agree_on_sampling, check_wavefunctions
-
-SPREAD = 1 / 6  # of a crop's edge: how far its centre lies from the chosen atom, one standard deviation
+from training.catalog import Catalog
+from training.expansions import KeptExpansions, agree_on_sampling, check_wavefunctions
+from training.stored import SPREAD, Cutting
 
 Triple = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Placing:
-    """How grids are laid around molecules."""
-
-    spacing: float  # bohr
-    crop: int = 0  # cells along an edge; 0: whole boxes with the store's margin, as large as the largest of a batch
-    multiple: int = 1  # whole boxes have a multiple of so many cells along an edge; a crop's outermost are not judged
-    turn: bool = True  # turn molecules, and shift whole boxes within a cell; else these lie as stored ones do
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,59 +34,66 @@ class Frame:
 
 
 class WavefunctionBoxes:
-    """Guesses and targets of samples whose wavefunctions the stores keep; threads may read at once."""
+    """Guesses and targets of samples whose wavefunctions the stores keep; threads may read at once.
 
-    def __init__(
-        self, samples: Sequence[tuple[Dataset, str]], input: str, target: str, placing: Placing, device: torch.device
-    ) -> None:
+    Crops lie near atoms. Whole boxes have the store's margin about the turned molecule, to within half a cell, and all
+    of a batch the shape of the largest. Where `cutting.turn` is false, whole boxes lie about the same centre as stored
+    ones; else molecules are turned at random, and whole boxes shifted within a cell.
+    """
+
+    def __init__(self, catalog: Catalog, input: str, target: str, cutting: Cutting, device: torch.device) -> None:
         """Raises StoreError where a store keeps no wavefunctions of a density, or stores sample differently."""
-        self.samples, self.densities, self.placing, self.device = samples, (input, target), placing, device
-        stores = list({str(dataset.store): dataset for dataset, _ in samples}.values())
-        for dataset in stores:
-            check_wavefunctions(dataset, self.densities)
-        self._in_cells = agree_on_sampling(stores) == "cell"
-        self._molecules = Molecules(self.densities)
+        for dataset in catalog.datasets:
+            check_wavefunctions(dataset, (input, target))
+        self.catalog, self.cutting, self.device, self.spacing = catalog, cutting, device, catalog.spacing[0]
+        self._in_cells = agree_on_sampling(catalog.datasets) == "cell"
+        self._expansions = KeptExpansions(catalog, (input, target))
 
     def read(self, draws: Sequence[Draw]) -> Batch:
-        """Tensors on the device. Raises StoreError for a periodic state, RhoflowError where matmul would round."""
+        """Tensors on the device.
+
+        Raises StoreError for a periodic state, RhoflowError where matrix products are set to lose digits.
+        """
         _check_precision(self.device)
         frames = [self.frame(draw) for draw in draws]
         x, y, z = np.max([frame.cells for frame in frames], axis=0).tolist()
         fields = self._voxelize(draws, frames, (x, y, z))
         guess, target = fields[: len(draws)], fields[len(draws) :]
         judged = torch.zeros(guess.shape, dtype=torch.bool, device=self.device)
-        inner = slice(self.placing.multiple, -self.placing.multiple) if self.placing.crop else slice(None)
+        inner = slice(self.cutting.multiple, -self.cutting.multiple) if self.cutting.crop else slice(None)
         judged[:, inner, inner, inner] = True
-        ids = tuple(self.samples[draw.sample][1] for draw in draws)
-        return Batch(ids, guess, target, judged, self.placing.spacing**3)
+        return Batch(tuple(self.catalog.ids[draw.sample] for draw in draws), guess, target, judged, self.spacing**3)
 
     def frame(self, draw: Draw) -> Frame:
         """Drawn from seed, epoch and id alone."""
-        dataset, id = self.samples[draw.sample]
-        placing, molecule = self.placing, self._molecules.read(dataset, id)
-        random = draw_generator(placing.seed, draw.epoch, id)
-        rotation = draw_rotation(random) if placing.turn else np.eye(3)
-        positions = molecule.positions @ rotation.T
-        if placing.crop:
+        cutting, spacing = self.cutting, self.spacing
+        random = draw_generator(cutting.seed, draw.epoch, self.catalog.ids[draw.sample])
+        rotation = draw_rotation(random) if cutting.turn else np.eye(3)
+        positions = self.catalog.positions_of(draw.sample) @ rotation.T
+        if cutting.crop:
             atom = positions[random.integers(len(positions))]
-            away = random.normal(0, SPREAD * placing.crop * placing.spacing, 3)
-            return Frame(rotation, atom + away, (placing.crop,) * 3)
+            away = random.normal(0, SPREAD * cutting.crop * spacing, 3)
+            return Frame(rotation, atom + away, (cutting.crop,) * 3)
         low, high = positions.min(axis=0), positions.max(axis=0)
-        shift = random.uniform(-0.5, 0.5, 3) * placing.spacing if placing.turn else np.zeros(3)
-        needed = np.ceil((high - low + 2 * molecule.margin) / placing.spacing - 1e-9)
-        x, y, z = (np.ceil(needed / placing.multiple) * placing.multiple).astype(int).tolist()
+        shift = random.uniform(-0.5, 0.5, 3) * spacing if cutting.turn else np.zeros(3)
+        needed = np.ceil((high - low + 2 * self._margin(draw.sample)) / spacing - 1e-9)
+        x, y, z = (np.ceil(needed / cutting.multiple) * cutting.multiple).astype(int).tolist()
         return Frame(rotation, (low + high) / 2 + shift, (x, y, z))
+
+    def _margin(self, sample: int) -> float:
+        """Between the atoms of its store and the faces of their boxes, bohr."""
+        recipe = self.catalog.datasets[self.catalog.stores[sample]].attributes["recipe"]
+        return float(recipe["grid"]["margin_angstrom"]) * BOHR_PER_ANGSTROM
 
     @torch.no_grad()
     def _voxelize(self, draws: Sequence[Draw], frames: Sequence[Frame], shape: Triple) -> Tensor:
         """All guesses, then all targets, on boxes of that shape: (2 × draws, nx, ny, nz)."""
-        spacing = self.placing.spacing
+        spacing = self.spacing
         found: tuple[list[Expansion], ...] = ([], [])
         for draw, frame in zip(draws, frames, strict=True):
-            molecule, corner = self._molecules.read(*self.samples[draw.sample]), frame.corner(shape, spacing)
-            for expansions, density in zip(found, molecule.densities, strict=True):
-                turned = turn_expansion(density, frame.rotation)
-                expansions.append(turned.cut(corner, spacing * np.array(shape)))
+            corner = frame.corner(shape, spacing)
+            for boxes, density in zip(found, self._expansions.read(draw.sample), strict=True):
+                boxes.append(turn_expansion(density, frame.rotation).cut(corner, spacing * np.array(shape)))
         ends = [torch.arange(n + 1, dtype=torch.float64, device=self.device) * spacing for n in shape]
         with torch.autocast(self.device.type, enabled=False):
             if self._in_cells:

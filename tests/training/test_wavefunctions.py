@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.collocation import density_in_cells
 from pipeline.rotation import rotate_state
@@ -19,7 +20,9 @@ from storage.reader import Dataset, StoredSample
 from storage.schema import FloatArray, Grid
 from tests.training.wavefunction_store import build_store
 from training.batch import Draw
-from training.wavefunctions import Frame, Placing, WavefunctionBoxes, draw_rotation
+from training.catalog import Catalog, read_catalog
+from training.stored import Cutting
+from training.wavefunctions import Frame, WavefunctionBoxes, draw_rotation
 
 CPU = torch.device("cpu")
 
@@ -39,9 +42,12 @@ def spacing_of(dataset: Dataset) -> float:
     return float(dataset.table["spacing_x_bohr"].iloc[0])
 
 
-def make_boxes(dataset: Dataset, **placing: Any) -> WavefunctionBoxes:
-    samples = [(dataset, id) for id in dataset.ids]
-    return WavefunctionBoxes(samples, "guess", "target", Placing(spacing_of(dataset), **placing), CPU)
+def catalog_of(dataset: Dataset) -> Catalog:
+    return read_catalog([dataset.store], "train", ("guess", "target"))
+
+
+def make_boxes(dataset: Dataset, **cutting: Any) -> WavefunctionBoxes:
+    return WavefunctionBoxes(catalog_of(dataset), "guess", "target", Cutting(**{"turn": True, **cutting}), CPU)
 
 
 def nmae(values: Tensor, expected: FloatArray) -> float:
@@ -56,7 +62,7 @@ def grid_of(frame: Frame, shape: Sequence[int], spacing: float) -> Grid:
 
 def test_an_unturned_box_is_the_stored_one(dataset: Dataset) -> None:
     boxes = make_boxes(dataset, multiple=2, turn=False)
-    for place, id in enumerate(dataset.ids):
+    for place, id in enumerate(boxes.catalog.ids):
         batch, sample = boxes.read([Draw(place, 5)]), dataset[id]
         inner = tuple(  # stored boxes are cubes about the same centre
             slice((whole - n) // 2, (whole + n) // 2)
@@ -96,9 +102,9 @@ class QuarterTurned(WavefunctionBoxes):
 
 
 def test_a_quarter_turn_turns_the_array(dataset: Dataset) -> None:
-    samples, placing = [(dataset, dataset.ids[0])], Placing(spacing_of(dataset), turn=False)
     still, turned = (
-        kind(samples, "guess", "target", placing, CPU).read([Draw(0, 0)]) for kind in (WavefunctionBoxes, QuarterTurned)
+        kind(catalog_of(dataset), "guess", "target", Cutting(), CPU).read([Draw(0, 0)])
+        for kind in (WavefunctionBoxes, QuarterTurned)
     )
     assert nmae(turned.guess[0], torch.rot90(still.guess[0], dims=(0, 1)).numpy()) < 1e-6
     assert nmae(turned.target[0], torch.rot90(still.target[0], dims=(0, 1)).numpy()) < 1e-6
@@ -121,7 +127,7 @@ def test_a_batch_has_the_largest_box_and_every_box_its_margin(cells: Dataset) ->
     assert (shape == needed.max(axis=0)).all()
     assert not (shape % 4).any()
     spacing, margin = spacing_of(cells), 4.0 / 0.529177210903
-    for draw, id in zip(draws, cells.ids, strict=True):
+    for draw, id in zip(draws, boxes.catalog.ids, strict=True):
         frame = boxes.frame(draw)
         from_corner = cells[id].positions @ frame.rotation.T - frame.corner(tuple(shape.tolist()), spacing)
         assert from_corner.min() > margin - spacing  # the shift is half a cell at most
@@ -138,7 +144,7 @@ def test_a_crops_outermost_cells_are_not_judged(dataset: Dataset) -> None:
 def test_crops_lie_near_atoms_and_differ_from_epoch_to_epoch(dataset: Dataset) -> None:
     boxes = make_boxes(dataset, crop=12)
     frames = [boxes.frame(Draw(0, epoch)) for epoch in range(40)]
-    positions = dataset[dataset.ids[0]].positions
+    positions = boxes.catalog.positions_of(0)
     away = [np.linalg.norm(positions @ one.rotation.T - one.centre, axis=1).min() for one in frames]
     assert np.median(away) < 12 * spacing_of(dataset) / 3
     assert len({one.centre.tobytes() for one in frames}) == 40
@@ -159,7 +165,7 @@ def test_crops_are_parts_of_a_larger_box(cells: Dataset) -> None:
     boxes = make_boxes(cells, crop=10)
     frame, spacing = boxes.frame(Draw(1, 2)), spacing_of(cells)
     large = grid_of(frame, (30, 30, 30), spacing)  # about the same centre
-    state = rotate_state(cells[cells.ids[1]].states["target"], frame.rotation)
+    state = rotate_state(cells[boxes.catalog.ids[1]].states["target"], frame.rotation)
     whole = density_in_cells(state, (large.edges(0), large.edges(1), large.edges(2)), 1e-9)
     assert nmae(boxes.read([Draw(1, 2)]).target[0], whole[10:20, 10:20, 10:20]) < 1e-6
 
@@ -187,12 +193,30 @@ class NothingLeaves(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class NothingWaits(TorchDispatchMode):
+    """Fails where the CPU would wait for what a GPU computes; counts what that is asked to do."""
+
+    WAITING = ("aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default")
+    asked = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        assert str(func) not in self.WAITING, func
+        self.asked += 1
+        return func(*args, **(kwargs or {}))
+
+
 def test_voxels_are_made_where_they_are_wanted(dataset: Dataset) -> None:
     boxes = make_boxes(dataset, crop=10)
-    with NothingLeaves():
-        batch = boxes.read([Draw(0, 0)])
+    with NothingLeaves(), NothingWaits() as work:
+        batch = boxes.read([Draw(0, 0), Draw(1, 0)])
+        asked = work.asked
         with pytest.raises(AssertionError):
             np.asarray(batch.guess)
+        with pytest.raises(AssertionError):
+            bool(batch.guess.any())
+    assert asked > 100
     assert batch.guess.dtype == batch.target.dtype == torch.float32
     assert not batch.guess.requires_grad
 
@@ -221,7 +245,7 @@ def test_a_store_without_wavefunctions_is_refused_with_the_remedy(tmp_path: Path
 
 def test_a_density_that_the_store_does_not_keep_is_named(cells: Dataset) -> None:
     with pytest.raises(StoreError, match="no wavefunctions of 'sad', only of: guess, target"):
-        WavefunctionBoxes([(cells, cells.ids[0])], "sad", "target", Placing(0.5), CPU)
+        WavefunctionBoxes(catalog_of(cells), "sad", "target", Cutting(), CPU)
 
 
 class PeriodicStore:
@@ -239,16 +263,14 @@ class PeriodicStore:
 
 
 def test_a_periodic_state_is_refused_by_name(cells: Dataset) -> None:
-    samples: Any = [(PeriodicStore(cells), cells.ids[0])]
-    boxes = WavefunctionBoxes(samples, "guess", "target", Placing(0.5), CPU)
+    stores: Any = (PeriodicStore(cells),)
+    boxes = WavefunctionBoxes(replace(catalog_of(cells), datasets=stores), "guess", "target", Cutting(), CPU)
     with pytest.raises(StoreError, match=r"'guess' of \S+#0 is periodic, .*9.0.* cannot be turned: .*\"stored\""):
         boxes.read([Draw(0, 0)])
 
 
-def test_stores_that_sample_differently_are_refused(dataset: Dataset, cells: Dataset) -> None:
-    samples = [(it, it.ids[0]) for it in (dataset, cells)]
-    if dataset.attributes["recipe"]["grid"]["sampling"] == "cell":
-        WavefunctionBoxes(samples, "guess", "target", Placing(0.5), CPU)
-        return
+def test_stores_that_sample_differently_are_refused(cells: Dataset, tmp_path: Path) -> None:
+    points = build_store(tmp_path / "points", "point")
+    both = read_catalog([points.store, cells.store], "train", ("guess", "target"))
     with pytest.raises(StoreError, match=r"samples by point, .* samples by cell: .*rhoflow voxelize --sampling"):
-        WavefunctionBoxes(samples, "guess", "target", Placing(0.5), CPU)
+        WavefunctionBoxes(both, "guess", "target", Cutting(), CPU)

@@ -1,5 +1,6 @@
-"""A small dataset of two xTB densities with their wavefunctions, built in this process."""
+"""Small datasets with their wavefunctions, built in this process: by default of two xTB densities."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from flows.conform import conform_part
@@ -39,9 +40,14 @@ wavefunctions = {wavefunctions}
 
 
 def build_store(folder: Path, sampling: str = "cell", margin: float = 2.0, wavefunctions: bool = True) -> Dataset:
-    folder.mkdir(parents=True)
-    (folder / "molecules.csv").write_text("name,smiles\n" + "".join(f"{name},{it}\n" for name, it in SMILES.items()))
     text = RECIPE.format(sampling=sampling, margin=margin, wavefunctions=str(wavefunctions).lower())
+    return build_recipe(folder, SMILES, text)
+
+
+def build_recipe(folder: Path, smiles: Mapping[str, str], text: str) -> Dataset:
+    """The store that a recipe of `molecules.csv` makes of these molecules."""
+    folder.mkdir(parents=True)
+    (folder / "molecules.csv").write_text("name,smiles\n" + "".join(f"{name},{it}\n" for name, it in smiles.items()))
     (folder / "recipe.toml").write_text(text)
     recipe, store = read_recipe(folder / "recipe.toml"), folder / "store.zarr"
     begin_store(store, Header(recipe_values(recipe), text))
