@@ -23,7 +23,7 @@ from training.parallel import Team, assemble_team
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
 from training.trained import Model, Origin, save_model
-from training.wavefunctions import Placing, WavefunctionBoxes
+from training.wavefunctions import WavefunctionBoxes
 
 
 def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -> None:
@@ -88,11 +88,9 @@ class SuperresTask:
 
     def _open_boxes(self, catalog: Catalog, crop: int, multiple: int, turn: bool) -> Boxes:
         config, device = self.config, self.team.device
-        if config.voxels == "device":
-            samples = [(catalog.datasets[store], id) for store, id in zip(catalog.stores, catalog.ids, strict=True)]
-            placing = Placing(catalog.spacing[0], crop, multiple, turn, config.seed)
-            return WavefunctionBoxes(samples, config.input, config.target, placing, device)
         cutting = Cutting(crop, multiple, turn, config.seed)
+        if config.voxels == "device":
+            return WavefunctionBoxes(catalog, config.input, config.target, cutting, device)
         return StoredBoxes(catalog, config.input, config.target, cutting, pinned=device.type == "cuda")
 
 

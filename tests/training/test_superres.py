@@ -12,6 +12,7 @@ import torch
 from storage.errors import RequestError, StoreError
 from storage.reader import open_dataset
 from tests.training.gaussians import write_store
+from tests.training.wavefunction_store import RECIPE, build_recipe
 from training.catalog import read_catalog
 from training.config import SuperresConfig
 from training.evaluation import evaluate_superres, predict_sample
@@ -185,3 +186,16 @@ def test_validation_samples_are_chosen_by_their_names(store: Path) -> None:
 def test_a_training_without_a_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r'no store is named: add store = "PATH" to the config, or give --store'):
         train_superres(QUICK, tmp_path / "run")
+
+
+def test_wavefunctions_serve_as_well_as_voxels(tmp_path: Path) -> None:
+    smiles = {"one": "CO", "two": "C#N"}  # by their hashes in the training and the validation split
+    text = RECIPE.format(sampling="cell", margin=2.0, wavefunctions="true")
+    text = text.replace("train = 1.0", "train = 0.4").replace("validation = 0.0", "validation = 0.6")
+    dataset = build_recipe(tmp_path / "built", smiles, text)
+    config = replace(QUICK, store=(dataset.store,), batch=1)
+    for voxels in ("stored", "device"):
+        train_superres(replace(config, voxels=voxels), tmp_path / voxels)
+    stored, made = (float(history(tmp_path / voxels)[0][2]) for voxels in ("stored", "device"))
+    assert made == pytest.approx(stored, rel=0.01)  # a molecule's box may be narrower than the stored one
+    assert weights(tmp_path / "stored") != weights(tmp_path / "device")
