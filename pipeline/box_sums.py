@@ -1,7 +1,8 @@
 """Sums of Hermite Gaussians over boxes of one shape, in single precision, many boxes in one go.
 
-A box is one sum over all that reaches it, in few large steps, as accelerators like it; crops of some 24 cells along an
-edge are fastest so on a CPU too. Tables are made in double precision.
+A box is one sum over all that reaches it, in large steps none of which has to be waited for, for accelerators' sake. On
+a CPU too crops of 24 cells are made faster so than block by block (`pair_sums`); boxes of twice the edge are not. Tables
+are made in double precision.
 """
 
 from collections.abc import Iterator, Sequence
