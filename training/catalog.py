@@ -1,9 +1,9 @@
 """The samples that a training reads, of one or several stores: which they are, and where the box of each lies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,7 @@ def read_catalog(stores: Sequence[Location], split: str, channels: Sequence[str]
     datasets = tuple(map(open_dataset, stores))
     for dataset in datasets:
         _check_channels(dataset, channels)
+        _check_meaning(dataset, datasets[0])
     pieces = [
         _read_class(dataset, number, cells, split)
         for number, dataset in enumerate(datasets)
@@ -161,6 +162,21 @@ def _check_channels(dataset: Dataset, channels: Sequence[str]) -> None:
                 f"{dataset.store} has no channel {name!r}, only {', '.join(dataset.channels)}: "
                 "name one of them in the training config, or build a store that has it"
             )
+
+
+def _check_meaning(dataset: Dataset, first: Dataset) -> None:
+    """A density of one store must be the same thing as that of another."""
+    here, there = (_describe_densities(one.attributes["recipe"]) for one in (dataset, first))
+    for key, value in here.items():
+        if value != there[key]:
+            raise StoreError(
+                f"{first.store} has {key} = {there[key]!r}, but {dataset.store} has {value!r}: "
+                "train on stores whose densities mean the same"
+            )
+
+
+def _describe_densities(recipe: Mapping[str, Any]) -> dict[str, str]:
+    return {"electrons": recipe["electrons"], "sampling": recipe["grid"]["sampling"]}
 
 
 def _agree_on_spacing(datasets: Sequence[Dataset], pieces: Sequence[_Piece]) -> tuple[float, float, float]:
