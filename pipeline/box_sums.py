@@ -1,7 +1,8 @@
 """Sums of Hermite Gaussians over boxes of one shape, in single precision, many boxes in one go.
 
-A box is one sum over all that reaches it, in few large steps, as accelerators like it; crops of some 24 cells along an
-edge are fastest so on a CPU too. Tables are made in double precision.
+A box is one sum over all that reaches it, in large steps, none of which has to be waited for: so accelerators want it.
+On a CPU too it makes crops faster than going block by block does (`pair_sums`), but not large boxes. Tables are made
+in double precision.
 """
 
 from collections.abc import Iterator, Sequence

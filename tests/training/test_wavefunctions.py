@@ -1,7 +1,9 @@
 """Boxes made from wavefunctions against stored voxels, and against the turned state's own density."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from storage.errors import StoreError
 from storage.reader import Dataset, StoredSample
 from storage.schema import FloatArray, Grid
 from tests.training.wavefunction_store import build_store
-from training.batch import Draw
+from training.batch import Batch, Draw
 from training.catalog import Catalog, read_catalog
 from training.stored import Cutting
+from training.stream import Stream, StreamSettings
 from training.wavefunctions import Frame, WavefunctionBoxes, draw_rotation
 
 CPU = torch.device("cpu")
@@ -159,6 +162,19 @@ def test_the_same_draws_give_the_same_bits_alone_or_with_others(dataset: Dataset
         assert torch.equal(alone.guess[0], batch.guess[place])
         assert torch.equal(alone.target[0], batch.target[place])
     assert not torch.equal(make_boxes(dataset, crop=10, seed=5).read(draws).guess, batch.guess)
+
+
+def test_a_stream_that_reads_ahead_gives_the_same_batches(cells: Dataset) -> None:
+    def read_batches(workers: int) -> list[Batch]:
+        boxes = make_boxes(cells, crop=8)
+        settings = StreamSettings(batch=2, window=2, seed=1, by_class=False, workers=workers)
+        with closing(Stream(boxes, boxes.catalog, settings).batches(1)) as batches:
+            return list(islice(batches, 5))
+
+    for ahead, direct in zip(read_batches(2), read_batches(0), strict=True):
+        assert ahead.ids == direct.ids
+        assert torch.equal(ahead.guess, direct.guess)
+        assert torch.equal(ahead.target, direct.target)
 
 
 def test_crops_are_parts_of_a_larger_box(cells: Dataset) -> None:
