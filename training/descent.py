@@ -61,6 +61,19 @@ def take_step(state: State, measure: Callable[[], Share], config: TrainingConfig
     return torch.stack([total / weight, told_all])
 
 
+def read_later(values: Tensor) -> Callable[[], list[float]]:
+    """Sends numbers from the device; what it returns waits for them, but not for work that was queued after them."""
+    copied = values.to("cpu", non_blocking=True)
+    sent = torch.cuda.current_stream(values.device).record_event() if values.is_cuda else None
+
+    def read() -> list[float]:
+        if sent:
+            sent.synchronize()
+        return [float(value) for value in copied.tolist()]
+
+    return read
+
+
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """A straight line up during the warm-up, then half a cosine down to zero."""
     warm_up = max(1, round(config.warm_up * config.steps))

@@ -7,13 +7,13 @@ number of threads and processes. Other numbers of processes give the same mathem
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from storage.errors import RhoflowError
 from storage.objects import has_object
@@ -21,7 +21,7 @@ from training.arithmetic import set_arithmetic
 from training.checkpoint import LAST, Stores, restore_state, save_state
 from training.config import TrainingConfig
 from training.curves import Curves, Row, write_history
-from training.descent import State, begin_descent, learning_rate, take_step
+from training.descent import State, begin_descent, learning_rate, read_later, take_step
 from training.losses import Share
 from training.parallel import Team
 from training.progress import Meter
@@ -108,7 +108,7 @@ class _Loop(Generic[B]):
         self.team, self.state, self.listener = team, state, listener
         self.begun = time.monotonic() - state.seconds
         self.meter = Meter(state.step, config.steps, config.batch, silent=not team.leads)
-        self.unread: deque[Tensor] = deque()  # what steps returned that the device may still be working on
+        self.unread: deque[Callable[[], list[float]]] = deque()  # losses that the device may still be working on
         self.told = False  # to end, on any process
 
     def go_on(self) -> None:
@@ -156,14 +156,14 @@ class _Loop(Generic[B]):
     def _take_step(self, batches: Iterator[B]) -> None:
         """One step stays in flight, so that the device need not wait for its loss to be read."""
         measure = partial(self.task.measure, self.state.working, self.meter.draw(batches))
-        self.unread.append(take_step(self.state, measure, self.config, self.team, self.listener.told))
+        self.unread.append(read_later(take_step(self.state, measure, self.config, self.team, self.listener.told)))
         self._read_losses(1)
         if self._is_row_due() or self.told:
             self._read_losses(0)
 
     def _read_losses(self, left: int) -> None:
         while len(self.unread) > left:
-            loss, told = self.unread.popleft().tolist()
+            loss, told = self.unread.popleft()()
             self._check(loss, self.state.step - len(self.unread) - 1)
             self.state.losses.append(loss)
             self.told = self.told or told > 0

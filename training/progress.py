@@ -15,7 +15,7 @@ B = TypeVar("B")
 
 
 class Stopwatch:
-    """How long steps take, and how much of that they wait for their batch."""
+    """How long steps take, and how much of that they wait for their batch: at most so much is a GPU idle for it."""
 
     def __init__(self) -> None:
         self.steps, self.waited, self._started = 0, 0.0, time.monotonic()

@@ -197,5 +197,5 @@ def test_wavefunctions_serve_as_well_as_voxels(tmp_path: Path) -> None:
     for voxels in ("stored", "device"):
         train_superres(replace(config, voxels=voxels), tmp_path / voxels)
     stored, made = (float(history(tmp_path / voxels)[0][2]) for voxels in ("stored", "device"))
-    assert made == pytest.approx(stored, rel=0.01)  # a molecule's box may be narrower than the stored one
+    assert made == pytest.approx(stored, rel=0.05)  # boxes without padding are narrower than stored ones
     assert weights(tmp_path / "stored") != weights(tmp_path / "device")
