@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ shard_samples = {SHARD}
 wavefunctions = false
 """
 PEERS = Path(__file__).parents[2] / ".peers" / "streaming"  # an environment: they want other versions than ours
-INSTALLED = ("torch==2.13.0", "mosaicml-streaming==0.13.0", "litdata==0.2.76", "webdataset==1.0.2")
+INSTALLED = ("torch==2.13.0", "filelock==3.18.0", "mosaicml-streaming==0.13.0", "litdata==0.2.76", "webdataset==1.0.2")
 FIRST_BATCH = """
 import sys, time
 begun = time.perf_counter()
@@ -76,15 +77,15 @@ print(len(catalog), time.perf_counter() - imported, time.perf_counter() - begun)
 
 @dataclass
 class Contender:
-    """A loader, with the samples per second of its passes, by workers."""
+    """A loader, with the samples per second of its passes."""
 
     name: str
-    run: Callable[[int], tuple[int, float]]  # workers → samples, seconds
-    rates: dict[int, list[float]] = field(default_factory=dict)
+    run: Callable[[], tuple[int, float]]  # samples, seconds
+    rates: list[float] = field(default_factory=list)
 
-    def measure(self, workers: int) -> None:
-        samples, seconds = self.run(workers)
-        self.rates.setdefault(workers, []).append(samples / seconds)
+    def measure(self) -> None:
+        samples, seconds = self.run()
+        self.rates.append(samples / seconds)
 
 
 def build_store(folder: Path) -> Path:
@@ -186,11 +187,11 @@ class RawReads:
                     assert google_crc32c.value(box) == int.from_bytes(checksum, "little")
 
 
-def copy_memory(folder: Path) -> Callable[[int], tuple[int, float]]:
+def copy_memory(folder: Path) -> Callable[[], tuple[int, float]]:
     """Batches out of a memory map, without checksums, in one thread."""
     samples = np.load(folder / "samples.npy", mmap_mode="r")
 
-    def run(_: int) -> tuple[int, float]:
+    def run() -> tuple[int, float]:
         order = np.random.default_rng().permutation(SAMPLES)
         started = time.perf_counter()
         for start in range(0, SAMPLES, BATCH):
@@ -201,24 +202,30 @@ def copy_memory(folder: Path) -> Callable[[int], tuple[int, float]]:
 
 
 @contextmanager
-def start_peer(python: Path, name: str, folder: Path) -> Iterator[Contender]:
-    command = [str(python), loader_peers.__file__, name, str(folder)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, **{**pipes, "stderr": log}, text=True)
+def start_peer(python: Path, name: str, folder: Path, workers: int) -> Iterator[Contender]:
+    command, log = [str(python), loader_peers.__file__, name, str(folder), str(workers)], folder / f"{name}.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+
+    def run() -> tuple[int, float]:
+        print("again", file=process.stdin, flush=True)
+        samples, seconds = json.loads(hear(process, log))
+        return samples, seconds
+
     try:
-        if process.stdout.readline() != "ready\n":  # type: ignore[union-attr]
-            raise RuntimeError(f"{name}: {(folder / f'{name}.log').read_text()[-2000:]}")
-        yield Contender(name, lambda workers: ask(process, workers))
+        assert hear(process, log) == "ready"
+        yield Contender(name, run)
     finally:
-        process.kill()
+        process.terminate()
         process.communicate()
 
 
-def ask(process: "subprocess.Popen[str]", workers: int) -> tuple[int, float]:
-    print(workers, file=process.stdin, flush=True)
-    samples, seconds = json.loads(process.stdout.readline())  # type: ignore[union-attr]
-    return samples, seconds
+def hear(process: "subprocess.Popen[str]", log: Path) -> str:
+    """The next line that a peer says. Raises RuntimeError with its last words where it has ended."""
+    line = process.stdout.readline().strip()  # type: ignore[union-attr]
+    if not line:
+        raise RuntimeError(f"{log.stem} ended: {log.read_text()[-2000:]}")
+    return line
 
 
 def find_peers() -> Path | None:
@@ -246,24 +253,33 @@ def print_first_batch(store: Path) -> None:
     print(f"  first batch of {samples} samples: {opened:.2f} s after imports, {whole:.2f} s with them", flush=True)
 
 
-def print_rates(ours: Contender, peers: Sequence[Contender], workers: int) -> None:
-    mine = ours.rates[workers]
-    print(f"  {workers} workers: {ours.name}: {statistics.median(mine):.0f} samples/s")
-    for peer in peers:
-        theirs = peer.rates[workers]
-        ratio = statistics.median(own / other for own, other in zip(mine, theirs, strict=True))
-        print(f"    {ratio:5.2f}× {peer.name} ({statistics.median(theirs):.0f} samples/s)")
-
-
 def compare(ours: Contender, peers: Sequence[Contender]) -> None:
     """Passes in turns; the first, which warms caches and starts workers, is left out."""
-    for workers in WORKERS:
+    for contender in (ours, *peers):
+        contender.run()
+    for _ in range(ROUNDS):
         for contender in (ours, *peers):
-            contender.run(workers)
-        for _ in range(ROUNDS):
-            for contender in (ours, *peers):
-                contender.measure(workers)
-        print_rates(ours, peers, workers)
+            contender.measure()
+    print(f"  {ours.name}: {statistics.median(ours.rates):.0f} samples/s")
+    for peer in peers:
+        ratio = statistics.median(own / other for own, other in zip(ours.rates, peer.rates, strict=True))
+        print(f"    {ratio:5.2f}× {peer.name} ({statistics.median(peer.rates):.0f} samples/s)", flush=True)
+
+
+def compare_all(store: Path, folder: Path, plain: bool, workers: int, python: Path | None) -> None:
+    """`folder`: the samples as peers read them; `python`: of the peers' environment, where there is one."""
+    ours = Ours(store)
+    bounds = [Contender("a memory map's copy, unchecked, one thread", copy_memory(folder))]
+    if plain:
+        bounds.append(Contender("raw pread and crc32c of the same bytes", partial(RawReads(ours, store).run, workers)))
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(start_peer(interpreter, name, folder, workers))
+            for name in loader_peers.LOADERS
+            if (interpreter := Path(sys.executable) if "zarr" in name else python)
+        ]
+        name = f"ours, {'uncompressed' if plain else 'compressed'}, {workers} workers"
+        compare(Contender(name, partial(ours.run, workers)), [*peers, *bounds])
 
 
 def main() -> None:
@@ -274,18 +290,8 @@ def main() -> None:
         folder = Path(scratch)
         store = build_store(folder)
         print_first_batch(store)
-        plain = write_plain(store, folder / "plain.zarr")
-        python = find_peers()
-        for path, name in ((store, "compressed"), (plain, "uncompressed")):
-            samples = write_peers_folder(path, folder / name)
-            ours = Ours(path)
-            bounds = [Contender("a memory map's copy, unchecked", copy_memory(samples))]
-            if path == plain:
-                bounds.append(Contender("raw pread and crc32c of the same bytes", RawReads(ours, plain).run))
-            with ExitStack() as stack:
-                peers = [
-                    stack.enter_context(start_peer(interpreter, peer, samples))
-                    for peer in loader_peers.LOADERS
-                    if (interpreter := Path(sys.executable) if "zarr" in peer else python)
-                ]
-                compare(Contender(f"ours, {name}", ours.run), [*peers, *bounds])
+        plain, python = write_plain(store, folder / "plain.zarr"), find_peers()
+        for path in (store, plain):
+            samples = write_peers_folder(path, folder / f"{path.stem}_samples")
+            for workers in WORKERS:
+                compare_all(path, samples, path == plain, workers, python)

@@ -1,9 +1,8 @@
-"""Another loader's passes over the samples, in a process of its own: `loader_peers.py NAME FOLDER`.
+"""Another loader's passes over the samples, in a process of its own: `loader_peers.py NAME FOLDER WORKERS`.
 
-It writes the samples of FOLDER/samples.npy, shape (sample, 2, n, n, n), in the loader's own format and says "ready".
-For every number of workers that it then is given on a line, it takes one pass and says how many samples it saw in how
-many seconds.
-It imports nothing of ours: the loaders of other projects need an environment of their own.
+It writes the samples of FOLDER/samples.npy, shape (sample, 2, n, n, n), in the loader's own format, where that is not
+done yet, and says "ready". For every line that it then hears it takes one pass, and says how many samples it saw in how
+many seconds. It imports nothing of ours: the loaders of other projects need an environment of their own.
 """
 
 import json
@@ -85,9 +84,10 @@ def open_mosaic(folder: Path) -> Loader:
 
     samples, remote = read_samples(folder), str(folder / "mds")
     columns = {channel: f"ndarray:float32:{','.join(map(str, samples.shape[2:]))}" for channel in CHANNELS}
-    with MDSWriter(out=remote, columns=columns, compression="zstd:3", hashes=["xxh64"]) as writer:
-        for sample in samples:
-            writer.write(dict(zip(CHANNELS, sample, strict=True)))
+    if not Path(remote).exists():
+        with MDSWriter(out=remote, columns=columns, compression="zstd:3", hashes=["xxh64"]) as writer:
+            for sample in samples:
+                writer.write(dict(zip(CHANNELS, sample, strict=True)))
     clean_stale_shared_memory()
     dataset = StreamingDataset(remote=remote, local=str(folder / "mds_local"), shuffle=True, batch_size=BATCH)
     return lambda workers: load(dataset, workers)
@@ -108,11 +108,12 @@ def open_litdata(folder: Path, compression: str | None = None) -> Loader:
     from litdata.streaming.cache import Cache
 
     chunks = folder / f"litdata_{compression}"
-    cache = Cache(str(chunks), chunk_bytes="64MB", compression=compression)
-    for number, sample in enumerate(read_samples(folder)):
-        cache[number] = dict(zip(CHANNELS, sample, strict=True))
-    cache.done()
-    cache.merge()
+    if not chunks.exists():
+        cache = Cache(str(chunks), chunk_bytes="64MB", compression=compression)
+        for number, sample in enumerate(read_samples(folder)):
+            cache[number] = dict(zip(CHANNELS, sample, strict=True))
+        cache.done()
+        cache.merge()
     dataset = StreamingDataset(str(chunks), shuffle=True)
     return lambda workers: StreamingDataLoader(
         dataset, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0
@@ -127,11 +128,12 @@ def open_webdataset(folder: Path) -> Loader:
     import webdataset
 
     tars = folder / "tars"
-    tars.mkdir()
-    with webdataset.ShardWriter(f"{tars}/%04d.tar", maxcount=64, verbose=0) as writer:
-        for number, sample in enumerate(read_samples(folder)):
-            boxes = {f"{channel}.npy": box for channel, box in zip(CHANNELS, sample, strict=True)}
-            writer.write({"__key__": f"{number:06d}", **boxes})
+    if not tars.exists():
+        tars.mkdir()
+        with webdataset.ShardWriter(f"{tars}/%04d.tar", maxcount=64, verbose=0) as writer:
+            for number, sample in enumerate(read_samples(folder)):
+                boxes = {f"{channel}.npy": box for channel, box in zip(CHANNELS, sample, strict=True)}
+                writer.write({"__key__": f"{number:06d}", **boxes})
     urls = sorted(map(str, tars.iterdir()))
     dataset = webdataset.WebDataset(urls, shardshuffle=100).shuffle(64).decode()
     batches = (
@@ -156,13 +158,12 @@ LOADERS: dict[str, Callable[[Path], Loader]] = {
 }
 
 
-def main(name: str, folder: Path) -> None:
+def main(name: str, folder: Path, workers: int) -> None:
     torch.set_num_threads(1)
     said, sys.stdout = sys.stdout, sys.stderr  # what the loaders print themselves
-    loaders = cache(LOADERS[name](folder))
+    loader = LOADERS[name](folder)(workers)
     print("ready", file=said, flush=True)
-    for line in sys.stdin:
-        loader = loaders(int(line))
+    for _ in sys.stdin:
         started, samples = time.perf_counter(), 0
         for batch in loader:
             boxes = list(batch.values()) if isinstance(batch, dict) else batch
@@ -171,4 +172,4 @@ def main(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
