@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from storage.shards import OpenShards, SampleArray, open_samples
 from training.batch import Batch, Draw, draw_generator
+from training.buffers import Buffers
 from training.catalog import Catalog
 from training.symmetries import AXES, COUNT, turn_back
 
@@ -50,19 +52,25 @@ class StoredBoxes:
         """`pinned`: batches lie where they can travel to a GPU while it computes."""
         self.catalog, self.cutting, self._channels, self._pinned = catalog, cutting, (input, target), pinned
         self._shards = OpenShards()
+        self._buffers = Buffers()
+        self._all_judged = lru_cache(maxsize=16)(self._judge_all)
         self._array = cache(self._open_array)
 
     def read(self, draws: Sequence[Draw]) -> Batch:
         pieces = [self._choose_piece(draw) for draw in draws]
         shape = (len(pieces), *self._choose_shape(pieces))
-        guess, target = (torch.empty(shape, pin_memory=self._pinned) for _ in self._channels)
-        judged = torch.zeros(shape, dtype=torch.bool, pin_memory=self._pinned)
-        for k, piece in enumerate(pieces):
-            for channel, values in zip(self._channels, (guess, target), strict=True):
-                self._fill(values[k].numpy(), piece, channel)
-            _place(judged[k].numpy(), piece)[self._find_judged(piece)] = True
+        guess, target = (self._allocate(shape, np.float32) for _ in self._channels)
+        for channel, boxes in zip(self._channels, (guess.numpy(), target.numpy()), strict=True):
+            for piece, values in zip(pieces, boxes, strict=True):
+                self._fill(values, piece, channel)
+        judged = self._find_judged(pieces, shape)
         ids = tuple(self.catalog.ids[draw.sample] for draw in draws)
         return Batch(ids, guess, target, judged, float(np.prod(self.catalog.spacing)))
+
+    def _allocate(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
+        if self._pinned:
+            return torch.empty(shape, dtype=torch.bool if dtype is np.bool_ else torch.float32, pin_memory=True)
+        return self._buffers.take(shape, dtype)
 
     def _choose_piece(self, draw: Draw) -> Piece:
         shape, crop = self.catalog.shapes[draw.sample], self.cutting.crop
@@ -103,14 +111,27 @@ class StoredBoxes:
             values[...] = 0
         _place(values, piece)[...] = whole[piece.slices]
 
-    def _find_judged(self, piece: Piece) -> tuple[slice, ...]:
-        """The cells of a piece with all their surroundings: one coarse cell away from where it was cut off."""
-        ends = self.catalog.shapes[piece.draw.sample].tolist()
-        margin = self.cutting.multiple
+    def _find_judged(self, pieces: Sequence[Piece], shape: tuple[int, ...]) -> Tensor:
+        """Cells inside their piece, a coarse cell and more away from where its surroundings were cut away."""
+        inner = [self._find_inner(piece) for piece in pieces]
+        everything = tuple(slice(0, n) for n in shape[1:])
+        if all(cells == everything for cells in inner):
+            return self._all_judged(shape)
+        judged = self._allocate(shape, np.bool_).fill_(False)
+        for values, piece, cells in zip(judged.numpy(), pieces, inner, strict=True):
+            _place(values, piece)[cells] = True
+        return judged
+
+    def _find_inner(self, piece: Piece) -> tuple[slice, ...]:
+        ends, margin = self.catalog.shapes[piece.draw.sample].tolist(), self.cutting.multiple
         return tuple(
             slice(margin if first else 0, n - margin if first + n < end else n)
             for first, n, end in zip(piece.corner, piece.shape, ends, strict=True)
         )
+
+    def _judge_all(self, shape: tuple[int, ...]) -> Tensor:
+        """One tensor for all such batches: writing it anew each time would cost a tenth of the reading."""
+        return torch.ones(shape, dtype=torch.bool, pin_memory=self._pinned)
 
     def _find(self, sample: int, channel: str) -> SampleArray:
         return self._array(int(self.catalog.stores[sample]), int(self.catalog.cells[sample]), channel)

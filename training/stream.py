@@ -69,10 +69,7 @@ class Stream:
         arrivals = self._read_ahead(parts) if self.settings.workers else (self._read(part) for part in parts)
         with closing(arrivals):
             while True:
-                asked = time.perf_counter()
-                arrival = next(arrivals)
-                self.waited += time.perf_counter() - asked
-                yield self._hand_over(arrival)
+                yield self._receive(arrivals)
 
     def _draw_parts(self, step: int) -> Iterator[_Part]:
         rank, world = self.settings.rank, self.settings.world
@@ -103,8 +100,11 @@ class Stream:
             copied = self._copies.record_event() if self._copies else None
         return _Arrival(replace(batch, guess=guess, target=target, judged=judged), copied)
 
-    def _hand_over(self, arrival: _Arrival) -> Batch:
-        """The batch, for the GPU's stream that is now in use; its memory stays until that is done with it."""
+    def _receive(self, arrivals: Iterator[_Arrival]) -> Batch:
+        """The next batch, for the GPU's stream that is now in use; its memory stays until that is done with it."""
+        asked = time.perf_counter()
+        arrival = next(arrivals)
+        self.waited += time.perf_counter() - asked
         if arrival.copied:
             current = torch.cuda.current_stream(self.settings.device)
             current.wait_event(arrival.copied)
