@@ -4,13 +4,11 @@ Kept because expanding, which runs on the CPU whatever the device, costs about a
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from threading import Lock
 
 from pipeline.collocation import Expansion, expand_density
 from storage.errors import StoreError
 from storage.reader import Dataset
-from storage.schema import Sampling
 from training.catalog import Catalog
 
 EPSILON = 3e-7  # electrons/bohr³, of what is dropped: voxels come within 1e-6 (NMAE) of the exact ones
@@ -63,14 +61,3 @@ def check_wavefunctions(dataset: Dataset, densities: tuple[str, str]) -> None:
                 f"{dataset.store} keeps no wavefunctions of {name!r}, only of: {', '.join(kept) or 'none'}: train on "
                 'its voxels, with voxels = "stored", or build it with wavefunctions = true in [store] of its recipe'
             )
-
-
-def agree_on_sampling(datasets: Sequence[Dataset]) -> Sampling:
-    """How all of the stores sample. Raises StoreError naming them where they differ."""
-    said = {str(dataset.store): dataset.attributes["recipe"]["grid"]["sampling"] for dataset in datasets}
-    if len(set(said.values())) > 1:
-        raise StoreError(
-            f"{', '.join(f'{store} samples by {kind}' for store, kind in said.items())}: train on stores of one kind, "
-            "or bring one to the other's with `rhoflow voxelize --sampling`"
-        )
-    return next(iter(said.values()))

@@ -14,7 +14,7 @@ from storage.errors import RhoflowError
 from storage.schema import FloatArray
 from training.batch import Batch, Draw, draw_generator
 from training.catalog import Catalog
-from training.expansions import KeptExpansions, agree_on_sampling, check_wavefunctions
+from training.expansions import KeptExpansions, check_wavefunctions
 from training.stored import SPREAD, Cutting
 
 Triple = tuple[int, int, int]
@@ -42,11 +42,11 @@ class WavefunctionBoxes:
     """
 
     def __init__(self, catalog: Catalog, input: str, target: str, cutting: Cutting, device: torch.device) -> None:
-        """Raises StoreError where a store keeps no wavefunctions of a density, or stores sample differently."""
+        """Raises StoreError where a store keeps no wavefunctions of a density."""
         for dataset in catalog.datasets:
             check_wavefunctions(dataset, (input, target))
         self.catalog, self.cutting, self.device, self.spacing = catalog, cutting, device, catalog.spacing[0]
-        self._in_cells = agree_on_sampling(catalog.datasets) == "cell"
+        self._in_cells = catalog.datasets[0].attributes["recipe"]["grid"]["sampling"] == "cell"  # and so in the others
         self._expansions = KeptExpansions(catalog, (input, target))
 
     def read(self, draws: Sequence[Draw]) -> Batch:

@@ -283,10 +283,3 @@ def test_a_periodic_state_is_refused_by_name(cells: Dataset) -> None:
     boxes = WavefunctionBoxes(replace(catalog_of(cells), datasets=stores), "guess", "target", Cutting(), CPU)
     with pytest.raises(StoreError, match=r"'guess' of \S+#0 is periodic, .*9.0.* cannot be turned: .*\"stored\""):
         boxes.read([Draw(0, 0)])
-
-
-def test_stores_that_sample_differently_are_refused(cells: Dataset, tmp_path: Path) -> None:
-    points = build_store(tmp_path / "points", "point")
-    both = read_catalog([points.store, cells.store], "train", ("guess", "target"))
-    with pytest.raises(StoreError, match=r"samples by point, .* samples by cell: .*rhoflow voxelize --sampling"):
-        WavefunctionBoxes(both, "guess", "target", Cutting(), CPU)
