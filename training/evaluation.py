@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from storage.errors import StoreError
 from storage.objects import Location, write_record
 from storage.reader import StoredSample
-from training.batch import Batch, Draw
+from training.batch import Batch, Draw, find_electrons
 from training.catalog import Catalog, read_catalog
+from training.device import choose_device
 from training.metrics import nmae
-from training.network import conserve_electrons, predict_density, predict_unscaled
-from training.parallel import choose_device
+from training.models.electrons import conserve_electrons
+from training.models.prediction import predict_density, predict_uncorrected
 from training.stored import Cutting, StoredBoxes
 from training.trained import EVALUATION, Model, Origin, load_model
 
@@ -82,8 +83,9 @@ def evaluate_superres(run: Path, store: Location) -> Evaluation:
     _check_unseen(catalog, model.origin)
     check_spacing(model.origin, catalog.spacing, str(store))
     boxes = StoredBoxes(catalog, model.origin.input, model.origin.target, Cutting())
-    scores = tuple(_score(model, boxes.read([Draw(sample, 0)])) for sample in range(len(catalog)))
-    evaluation = Evaluation(str(store), model.step, scores)
+    electrons = catalog.electrons(model.origin.input).tolist()
+    scores = [_score(model, boxes.read([Draw(sample, 0)]), electrons[sample]) for sample in range(len(catalog))]
+    evaluation = Evaluation(str(store), model.step, tuple(scores))
     means = {"guess_nmae": evaluation.guess_nmae, "model_nmae": evaluation.model_nmae, "factor": evaluation.factor}
     samples = [asdict(score) for score in evaluation.scores]
     write_record(run, EVALUATION, {"store": str(store), "step": model.step, **means, "samples": samples})
@@ -93,7 +95,8 @@ def evaluate_superres(run: Path, store: Location) -> Evaluation:
 def predict_sample(model: Model, sample: StoredSample) -> NDArray[np.float32]:
     """The model's density on the sample's grid, shape (nx, ny, nz), electrons/bohr³."""
     check_spacing(model.origin, sample.grid.spacing, sample.id)
-    return predict_density(model.network, sample.channels[model.origin.input])
+    guess, volume = sample.channels[model.origin.input], sample.grid.cell_volume
+    return predict_density(model.network, guess, volume * float(guess.sum(dtype=np.float64)), volume)
 
 
 def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: str) -> None:
@@ -105,15 +108,16 @@ def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: st
         )
 
 
-def _score(model: Model, batch: Batch) -> Score:
-    guess, target = batch.guess[0].numpy(), batch.target[0].numpy()
-    unscaled = predict_unscaled(model.network, guess)
-    density = conserve_electrons(unscaled, guess)
-    electrons, before, after, wanted = (
-        float(values.sum(dtype=np.float64)) * batch.volume for values in (guess, unscaled, density, target)
+def _score(model: Model, box: Batch, stored_electrons: float) -> Score:
+    guess, target = box.guess[0].numpy(), box.target[0].numpy()
+    electrons = find_electrons(box, stored_electrons)
+    uncorrected = predict_uncorrected(model.network, guess)
+    density = conserve_electrons(uncorrected, guess, electrons, box.volume)
+    before, after, wanted = (
+        float(values.sum(dtype=np.float64)) * box.volume for values in (uncorrected, density, target)
     )
     return Score(
-        id=batch.ids[0],
+        id=box.ids[0],
         guess_nmae=nmae(guess, target),
         model_nmae=nmae(density, target),
         electrons=electrons,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from storage.errors import RequestError
+from training.device import choose_device
 
 T = TypeVar("T")
 
@@ -75,12 +75,3 @@ def assemble_team(device: str) -> Iterator[Team]:
         yield Team(chosen, rank, world)
     finally:
         distributed.destroy_process_group()
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises RequestError where PyTorch sees no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise RequestError(f'device = "{name}": PyTorch sees no such device here; use device = "auto" or "cpu"')
-    return torch.device(name)

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from storage.errors import RequestError, StoreError
 from storage.reader import Dataset
-from training.batch import Batch, Boxes, Draw
+from training.batch import Batch, Boxes, Draw, find_electrons
 from training.catalog import Catalog, read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import SuperresConfig
 from training.loop import train
 from training.losses import Share, density_loss
 from training.metrics import nmae
-from training.network import Architecture, SuperResolver, predict_density
+from training.models.build import Network, build_network, describe_network
+from training.models.prediction import predict_density
 from training.parallel import Team, assemble_team
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
@@ -48,15 +49,17 @@ class SuperresTask:
         training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
+        known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
+        self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
         self.origin = describe_origin(config, training, validation)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
-        peak = find_peak(training.datasets, config.input)
-        self.network: nn.Module = SuperResolver(Architecture(config.factor, config.width, config.depth, peak))
+        self.network: nn.Module = _build(config, find_peak(training.datasets, config.input))
 
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team
-        boxes = self._open_boxes(self.training, config.crop, config.factor, config.turn)
+        multiple = config.factor if config.crop else cast(Network, self.network).multiple
+        boxes = self._open_boxes(self.training, config.crop, multiple, config.turn)
         settings = StreamSettings(
             batch=config.batch,
             window=config.window,
@@ -76,15 +79,20 @@ class SuperresTask:
 
     def validate(self, network: nn.Module) -> float:
         """Mean NMAE over whole boxes."""
-        boxes = (self.whole.read([Draw(k, 0)]) for k in self.team.share_out(list(range(len(self.validation)))))
-        scores = [_score(network, box) for box in boxes]
-        return float(np.mean(self.team.collect(scores)))
+        samples = self.team.share_out(list(range(len(self.validation))))
+        return float(np.mean(self.team.collect([self._score(network, sample) for sample in samples])))
 
     def describe(self, score: float) -> str:
         return f"lowest validation NMAE {100 * score:.3f} %"
 
     def keep(self, network: nn.Module, step: int) -> None:
-        save_model(self.run, Model(cast(SuperResolver, network), self.origin, step))
+        save_model(self.run, Model(cast(Network, network), self.origin, step))
+
+    def _score(self, network: nn.Module, sample: int) -> float:
+        box = self.whole.read([Draw(sample, 0)])
+        electrons = find_electrons(box, self.electrons[sample])
+        density = predict_density(cast(Network, network), box.guess[0].cpu().numpy(), electrons, box.volume)
+        return nmae(density, box.target[0].cpu().numpy())
 
     def _open_boxes(self, catalog: Catalog, crop: int, multiple: int, turn: bool) -> Boxes:
         config, device = self.config, self.team.device
@@ -124,6 +132,13 @@ def find_peak(datasets: Sequence[Dataset], input: str) -> float:
     return peak
 
 
-def _score(network: nn.Module, box: Batch) -> float:
-    density = predict_density(cast(SuperResolver, network), box.guess[0].numpy())
-    return nmae(density, box.target[0].numpy())
+def _build(config: SuperresConfig, peak: float) -> Network:
+    """Raises RequestError where crops of the config do not suit the network."""
+    shape = {"factor": config.factor, "width": config.width, "depth": config.depth}
+    network = build_network(describe_network(config.model, **shape, peak=peak, fine_inputs=config.fine_inputs))
+    if config.crop % network.multiple:
+        near = config.crop - config.crop % network.multiple + network.multiple
+        raise RequestError(
+            f"crop = {config.crop}: model = {config.model!r} needs a multiple of {network.multiple}; use {near}"
+        )
+    return network

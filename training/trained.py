@@ -5,7 +5,7 @@ from pathlib import Path
 
 from storage.errors import RequestError
 from storage.objects import has_object
-from training.network import Architecture, SuperResolver
+from training.models.build import Network, architecture_values, build_network, read_architecture
 from training.tensor_files import read_tensors, write_tensors
 
 BEST = "best.pt"  # the averaged weights with the lowest validation NMAE
@@ -27,14 +27,14 @@ class Origin:
 class Model:
     """A trained network, ready to predict."""
 
-    network: SuperResolver
+    network: Network
     origin: Origin
     step: int
 
 
 def save_model(run: Path, model: Model) -> None:
     content = {
-        "architecture": asdict(model.network.architecture),
+        "architecture": architecture_values(model.network.architecture),
         "weights": model.network.state_dict(),
         "origin": asdict(model.origin),
         "step": model.step,
@@ -49,7 +49,7 @@ def load_model(run: Path) -> Model:
             f"{run} holds no trained model ({BEST}): train it with `rhoflow train superres CONFIG {run}`"
         )
     content = read_tensors(run, BEST)
-    network = SuperResolver(Architecture(**content["architecture"]))
+    network = build_network(read_architecture(content["architecture"]))
     network.load_state_dict(content["weights"])
     origin = {**content["origin"], "spacing": tuple(content["origin"]["spacing"])}
     return Model(network.eval(), Origin(**origin), content["step"])
