@@ -17,7 +17,7 @@ from training.tensor_files import read_tensors
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 batch = 3
-crop = 12
+crop = 16
 width = 4
 depth = 1
 steps = 60
