@@ -22,6 +22,8 @@ from storage.schema import Molecule
 def read_stored_recipe(store: Location) -> Recipe:
     """The recipe a store was begun with, its source where it was last read: there lie the densities from files."""
     recipe = Recipe.model_validate(read_header(store).recipe)
+    if recipe.source.path is None:
+        return recipe
     source = recipe.source.model_copy(update={"path": Path(read_latest(store).path)})
     return recipe.model_copy(update={"source": source})
 

@@ -1,5 +1,7 @@
 """From the recipe's words to the pipeline's values; each engine's library is imported when a recipe names it."""
 
+from pathlib import Path
+
 import numpy as np
 
 from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, Recipe, RecipeError, SadDensity
@@ -33,7 +35,7 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
     if isinstance(density, FileDensity):
         from pipeline.engines.file import FileEngine
 
-        return FileEngine(recipe.source.path, density.key, recipe.grid.sampling)
+        return FileEngine(Path(recipe.source.address), density.key, recipe.grid.sampling)
     from pipeline.engines.xtb import XtbEngine
 
     return XtbEngine(density.engine, density.library, electrons=recipe.electrons)

@@ -58,7 +58,7 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
     """
     sizes = [count_heavy(row.molecule) for row in open_source(recipe, limit)]
     if not sizes:
-        raise RequestError(f"{recipe.source.path} holds no molecules: there is nothing to estimate")
+        raise RequestError(f"{recipe.source.address} holds no molecules: there is nothing to estimate")
     chosen = choose_rows(sizes, molecules)
     picked = {number: row for number, row in enumerate(open_source(recipe)) if number in chosen}
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +117,7 @@ def plan_small_store(store: Location, recipe: Recipe, rows: Sequence[SourceRow])
     begin_store(store, Header(values, ""))
     numbered = [replace(row, molecule=replace(row.molecule, row=number)) for number, row in enumerate(rows)]
     write_source_part(store, 0, numbered)
-    write_generation(store, Generation(1, str(recipe.source.path), "", None, 0, 1, [Run(0, 0, len(rows))]))
+    write_generation(store, Generation(1, recipe.source.address, "", None, 0, 1, [Run(0, 0, len(rows))]))
     conform_part(store, 0)
     return plan_dataset(store)
 

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.elements import NUMBERS
+from pipeline.qm9 import locate_qm9
 from storage.errors import RequestError
 from storage.objects import Location
 
@@ -25,6 +26,8 @@ ARRAYS = (
 )  # fmt: skip
 # The periodic boxes of arXiv 2402.12335, from its data.
 PUBLISHED_BOX = {"vacuum_angstrom": 2.0, "mesh_spacing_angstrom": 0.0831215, "mesh_multiple": 2}
+# Keys of [source] that say which columns of a file are meant, and which molecules of a package.
+PATH_KEYS, PACKAGE_KEYS = ("smiles", "id", "charge", "unpaired"), ("heavy_atoms", "count")
 NAME = r"^[a-z][a-z0-9_]*$"
 Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 
@@ -40,8 +43,14 @@ class Table(BaseModel):
 class Source(Table):
     """Where the molecules come from."""
 
-    path: Path = Field(
-        description="csv, tsv, smi, sdf, xyz, extxyz or parquet, or cube and npz files; relative to the recipe"
+    path: Path | None = Field(
+        None, description="csv, tsv, smi, sdf, xyz, extxyz or parquet, or cube and npz files; relative to the recipe"
+    )
+    package: Literal["qm9"] | None = Field(None, description="instead of a path: a dataset that an extra installs")
+    heavy_atoms: PositiveInt | None = Field(None, description="of a package: molecules of at most so many")
+    count: PositiveInt | None = Field(
+        None,
+        description="of a package: so many of these, drawn by hash; a smaller count is part of a larger",
     )
     smiles: str = Field("smiles", description="column of the SMILES, for tables")
     id: str | None = Field(None, description="column or tag of the ids; without one, row numbers")
@@ -50,11 +59,26 @@ class Source(Table):
     labels: tuple[str, ...] = Field((), description="columns or tags carried along as labels")
 
     @model_validator(mode="after")
+    def _path_or_package(self) -> "Source":
+        if (self.path is None) == (self.package is None):
+            raise ValueError('give either path = "…", a file of molecules, or package = "qm9"')
+        needed, keys = ("path", PATH_KEYS) if self.package else ("package", PACKAGE_KEYS)
+        for key in keys:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} goes with {needed}: leave it out, or give {needed}")
+        return self
+
+    @model_validator(mode="after")
     def _labels_keep_their_names(self) -> "Source":
         for label in self.labels:
             if label in TABLE_COLUMNS or "/" in label or not label:
                 raise ValueError(f"labels names {label!r}, which the dataset's own tables use: rename the column")
         return self
+
+    @property
+    def address(self) -> str:
+        """The path, or the package's name."""
+        return str(self.path or self.package)
 
 
 class Conformers(Table):
@@ -267,6 +291,8 @@ class Recipe(Table):
                 f'grid.box = "{self.grid.box}" with engine = "file" in {len(given)} densities: '
                 'a density from a file keeps its own grid, box = "file", and only such a density has one'
             )
+        if given and self.source.path is None:
+            raise ValueError(f"[densities.{given[0]}] comes from files: give source.path, not source.package")
         if given and (not self.conformers.keep or self.grid.orient):
             raise ValueError(
                 f"[densities.{given[0]}] comes with its geometry: set conformers.keep = true and grid.orient = false"
@@ -287,7 +313,10 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}): check the path") from error
     recipe = parse_recipe(text, path)
-    source = recipe.source.path if recipe.source.path.is_absolute() else path.parent / recipe.source.path
+    if recipe.source.path is None:
+        locate_qm9()
+        return recipe
+    source = path.parent / recipe.source.path
     if not source.exists():
         raise RecipeError(
             f'{path}: source.path = "{recipe.source.path}": no such file or folder (looked at {source.resolve()}): '
@@ -316,7 +345,8 @@ def check_recipe(content: Mapping[str, Any], name: Location) -> Recipe:
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Every key with its value, defaults filled in, ready for JSON; of the source's path the name alone."""
     values = recipe.model_dump(mode="json")
-    values["source"]["path"] = recipe.source.path.name  # where a file lay is no part of what a dataset is
+    if recipe.source.path:
+        values["source"]["path"] = recipe.source.path.name  # where a file lay is no part of what a dataset is
     return values
 
 

@@ -6,12 +6,13 @@ import itertools
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.recipe import FileDensity, Recipe
+from flows.recipe import FileDensity, Recipe, Source
 from pipeline.formats import FormatError, find_volume_file, list_volume_files
+from pipeline.qm9 import list_qm9_files, read_qm9
 from pipeline.sources import read_molecules
 from storage.errors import RequestError
 from storage.generations import (
@@ -42,6 +43,7 @@ from storage.parts import (
 )
 from storage.plan import read_plan
 from storage.receipts import find_missing
+from storage.schema import Molecule
 from storage.seal import is_sealed
 
 SAME, RELABELLED, EDITED, ADDED, REMOVED, MOVED = "same", "relabelled", "edited", "added", "removed", "moved"
@@ -72,12 +74,12 @@ def read_source(
     another one, had before take over their conformers. Raises SourceError (bad file, bad ids), and RequestError where
     the source holds no molecules.
     """
-    path, sha256 = recipe.source.path, checksum_source(recipe.source.path)
+    path, sha256 = recipe.source.address, checksum_source(recipe.source)
     number = count_generations(store)
     last = read_generation(store, number) if number else None
     origin = Origin(str(resolve(reuse)), fingerprint(reuse)) if reuse else None
     if last and (last.sha256, last.limit) == (sha256, limit):
-        change_generation(store, last, path=str(path), reuse=origin or last.reuse)
+        change_generation(store, last, path=path, reuse=origin or last.reuse)
         return Counter()
     stored = {row.lies: (id, row) for id, row in read_stored_rows(store, last)} if last else {}
     finder = Finder(dict(stored.values()), list_reusable(reuse, recipe) if reuse else {})
@@ -85,7 +87,7 @@ def read_source(
         raise RequestError(f"{path} holds no molecules: there is nothing to build")
     changes = count_changes(finder, open_source(recipe, limit), list(stored)) if last else Counter()
     if last and not changes:
-        change_generation(store, last, path=str(path), sha256=sha256, limit=limit, reuse=origin or last.reuse)
+        change_generation(store, last, path=path, sha256=sha256, limit=limit, reuse=origin or last.reuse)
         return changes
     if last and read_header(store).origin:
         raise RequestError(
@@ -96,7 +98,7 @@ def read_source(
     first = last.first_part + last.parts if last else 0
     runs, parts = copy_rows(store, finder, open_source(recipe, limit), first)
     changes = changes if last else Counter({ADDED: sum(run.length for run in runs)})
-    write_generation(store, Generation(number + 1, str(path), sha256, limit, first, parts, runs, reuse=origin))
+    write_generation(store, Generation(number + 1, path, sha256, limit, first, parts, runs, reuse=origin))
     return changes
 
 
@@ -118,9 +120,9 @@ def finish_unchanged(store: Location, recipe: Recipe, limit: int | None) -> bool
     if find_missing(store, (shard.number for shard in read_plan(store).shards())):
         return False
     latest = read_latest(store)
-    if (latest.sha256, latest.limit) != (checksum_source(recipe.source.path), limit):
+    if (latest.sha256, latest.limit) != (checksum_source(recipe.source), limit):
         return False
-    change_generation(store, latest, path=str(recipe.source.path))
+    change_generation(store, latest, path=recipe.source.address)
     return True
 
 
@@ -179,8 +181,16 @@ def copy_rows(store: Location, finder: Finder, rows: Iterator[SourceRow], first:
 
 def open_source(recipe: Recipe, limit: int | None = None) -> Iterator[SourceRow]:
     """Every row as the source has it now."""
-    source = recipe.source
-    molecules = read_molecules(
+    from_files = any(isinstance(density, FileDensity) for density in recipe.densities.values())
+    for molecule in itertools.islice(open_molecules(recipe.source), limit):
+        content = checksum_density(Path(recipe.source.address), molecule.id) if from_files else ""
+        yield SourceRow(molecule, content=content)
+
+
+def open_molecules(source: Source) -> Iterator[Molecule]:
+    if source.path is None:
+        return read_qm9(source.labels, source.heavy_atoms, source.count)
+    return read_molecules(
         source.path,
         smiles=source.smiles,
         id=source.id,
@@ -188,9 +198,6 @@ def open_source(recipe: Recipe, limit: int | None = None) -> Iterator[SourceRow]
         charge=source.charge,
         unpaired=source.unpaired,
     )
-    from_files = any(isinstance(density, FileDensity) for density in recipe.densities.values())
-    for molecule in itertools.islice(molecules, limit):
-        yield SourceRow(molecule, content=checksum_density(source.path, molecule.id) if from_files else "")
 
 
 def read_stored_rows(store: Location, generation: Generation) -> Iterator[tuple[str, StoredRow]]:
@@ -247,12 +254,16 @@ def digest_labels(row: SourceRow) -> str:
     return hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()
 
 
-def checksum_source(path: Path) -> str:
-    """sha256 of a file, or of the list of those in a folder with theirs."""
-    if not path.is_dir():
-        return checksum(path)
-    listed = "".join(f"{checksum(file)}  {file.name}\n" for file in list_volume_files(path))
-    return hashlib.sha256(listed.encode()).hexdigest()
+def checksum_source(source: Source) -> str:
+    """sha256 of a file, or of the list of those in a folder or a package with theirs and what is chosen of them."""
+    if source.path is None:
+        return checksum_files(list_qm9_files(), f"{source.heavy_atoms} {source.count}\n")
+    return checksum_files(list_volume_files(source.path)) if source.path.is_dir() else checksum(source.path)
+
+
+def checksum_files(files: Sequence[Path], chosen: str = "") -> str:
+    listed = "".join(f"{checksum(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256((chosen + listed).encode()).hexdigest()
 
 
 def checksum_density(source: Path, id: str) -> str:

@@ -10,7 +10,8 @@ from storage.layout import HEADER, SCHEMA_VERSION
 from storage.manifest import vouch_again
 from storage.objects import Json, Location, has_object, is_occupied, read_record, write_record
 
-FREE_KEYS = ("limits", "source.path")  # may differ between runs: what is computed from then on obeys the new ones
+# May differ between runs: what is computed from then on obeys the new ones.
+FREE_KEYS = ("limits", "source.path", "source.heavy_atoms", "source.count")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Every command line in deploy/ and in the README is one that the programs of this environment accept."""
 
+import csv
 import importlib
 import inspect
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,16 @@ import yaml
 from distributed.cli import dask_scheduler, dask_worker
 
 from flows.cli import app
+from flows.engines import build_engines
+from flows.recipe import read_recipe
+from flows.source import open_molecules
+from pipeline.molecule import canonical_smiles, graph_charge, graph_composition, graph_group, read_graph
+from storage.schema import Molecule
+from storage.splits import assign_split
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
+DATASETS = sorted(DEPLOY.glob("datasets/*.toml"))
 MANIFESTS = sorted(DEPLOY.glob("kubernetes/*.yaml"))
 
 
@@ -84,6 +93,52 @@ def test_a_command_line_is_accepted(words: list[str]) -> None:
 def test_a_command_line_that_is_wrong_is_not() -> None:
     with pytest.raises(Exception, match="--nonsense"):
         parse(["rhoflow", "seal", "store.zarr", "--nonsense"])
+
+
+@pytest.mark.parametrize("file", DATASETS, ids=lambda file: file.name)
+def test_a_dataset_can_be_built_as_its_first_lines_say(file: Path) -> None:
+    recipe = read_recipe(file)
+    assert set(build_engines(recipe)) == {"xtb", "atomic", "target"}
+    assert f"# rhoflow build deploy/datasets/{file.name} {file.stem}.zarr\n" in file.read_text()
+
+
+def test_elements_are_of_four_families_that_qm9_has_not() -> None:
+    rows = list(csv.DictReader((DEPLOY / "datasets/elements.csv").read_text().splitlines()))
+    graphs = [(row["family"], read_graph(row["smiles"])) for row in rows]
+    assert len({canonical_smiles(graph) for _, graph in graphs}) == len({row["name"] for row in rows}) == 150
+    assert min(Counter(family for family, _ in graphs).values()) >= 37
+    for family, graph in graphs:
+        numbers, charge = set(graph_composition(graph).tolist()), graph_charge(graph)
+        told = {(True, False, 0): "sulfur", (False, True, 0): "chlorine", (False, False, 1): "ammonium"}
+        assert told.get((16 in numbers, 17 in numbers, charge), "carboxylate" if charge == -1 else "") == family
+        assert numbers <= {1, 6, 7, 8, 9, 16, 17}
+        assert graph.GetNumHeavyAtoms() <= 7
+
+
+def test_a_hundred_of_the_elements_are_training_molecules() -> None:
+    assert count_splits("elements")["train"] >= 100
+    assert count_splits("elements")["test"] >= 30
+
+
+def test_a_thousand_of_small_qm9_are_training_molecules_and_the_conformers_are_of_them() -> None:
+    fractions = read_recipe(DEPLOY / "datasets/qm9-small.toml").splits.model_dump()
+    splits = {
+        one.id: assign_split(graph_group(read_graph(str(one.smiles))), fractions) for one in molecules("qm9-small")
+    }
+    assert Counter(splits.values())["train"] >= 1000
+    chosen = list(molecules("conformers"))
+    assert len(chosen) == 20
+    assert {splits[one.id] for one in chosen} == {"train"}
+    assert count_splits("conformers") == {"test": 20}
+
+
+def molecules(name: str) -> Iterator[Molecule]:
+    return open_molecules(read_recipe(DEPLOY / f"datasets/{name}.toml").source)
+
+
+def count_splits(name: str) -> Counter[str]:
+    fractions = read_recipe(DEPLOY / f"datasets/{name}.toml").splits.model_dump()
+    return Counter(assign_split(graph_group(read_graph(str(one.smiles))), fractions) for one in molecules(name))
 
 
 @pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.name)

@@ -33,7 +33,8 @@ def describe(recipe: Recipe) -> str:
     box = f"{recipe.grid.spacing_angstrom:g} Å with at least {recipe.grid.margin_angstrom:g} Å around the atoms"
     if recipe.grid.box == "file":
         box = "the grids of their files"
-    return f"{kind} densities of molecules from {recipe.source.path.name}: {densities}, stored as {sampling} of {box}."
+    source = recipe.source.path.name if recipe.source.path else "QM9"
+    return f"{kind} densities of molecules from {source}: {densities}, stored as {sampling} of {box}."
 
 
 def _describe_density(recipe: Recipe, name: str) -> str:

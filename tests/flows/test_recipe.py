@@ -1,12 +1,14 @@
 """A recipe is right, or refused by file, key, value and remedy before any work."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from flows.engines import build_engines
 from flows.recipe import RecipeError, read_recipe, recipe_schema, recipe_values
+from storage.errors import RequestError
 
 GOOD = """
 [source]
@@ -37,6 +39,43 @@ def test_three_tables_are_enough_and_the_rest_has_the_documented_defaults(recipe
 
 def test_the_source_is_found_beside_the_recipe(recipe: Path) -> None:
     assert read_recipe(recipe).source.path == recipe.parent / "molecules.csv"
+
+
+PATH = 'path = "molecules.csv"'
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", r'source: give either path = "…", a file of molecules, or package = "qm9"'),
+        (f'{PATH}\npackage = "qm9"', r'source: give either path = "…", a file of molecules, or package = "qm9"'),
+        (f"{PATH}\ncount = 5", r"source: count goes with package: leave it out, or give package"),
+        (f"{PATH}\nheavy_atoms = 5", r"source: heavy_atoms goes with package: leave it out, or give package"),
+        ('package = "qm9"\nid = "name"', r"source: id goes with path: leave it out, or give path"),
+        ('package = "qm10"', r"source\.package = 'qm10': input should be 'qm9'"),
+    ],
+)
+def test_molecules_come_from_a_path_or_a_package(recipe: Path, source: str, message: str) -> None:
+    recipe.write_text(GOOD.replace(PATH, source))
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(recipe)
+
+
+def test_a_package_that_is_not_installed_is_missed_at_once(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe.write_text(GOOD.replace(PATH, 'package = "qm9"'))
+    monkeypatch.setitem(sys.modules, "qm9pack", None)  # no such package can be found
+    with pytest.raises(RequestError, match=r"pip install 'rhoflow\[qm9\]'"):
+        read_recipe(recipe)
+
+
+def test_a_density_from_files_needs_a_path(recipe: Path) -> None:
+    recipe.write_text(
+        GOOD.replace(PATH, 'package = "qm9"')
+        .replace('"gaussian"', '"file"')
+        .replace("spacing_angstrom = 0.2", 'box = "file"')
+    )
+    with pytest.raises(RecipeError, match=r"\[densities\.target\] comes from files: give source\.path"):
+        read_recipe(recipe)
 
 
 @pytest.mark.parametrize(
