@@ -22,7 +22,7 @@ class KeptBoxes:
     def add(self, sample: int, channel: str, box: NDArray[np.float32]) -> None:
         """Keep a copy, if there is room."""
         with self._lock:
-            if self._bytes + box.nbytes > self._room or (sample, channel) in self._boxes:
+            if self._bytes + box.nbytes > self._room:
                 return
             self._bytes += box.nbytes
-            self._boxes[sample, channel] = box.copy()
+        self._boxes[sample, channel] = box.copy()
