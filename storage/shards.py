@@ -30,6 +30,10 @@ CRC32C = {"name": "crc32c"}
 class SampleArray(Protocol):
     """One array over samples; threads may read from it at once."""
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether reading a sample is more work than copying its bytes."""
+
     def read(self, row: int, id: str, values: NDArray[np.float32]) -> None:
         """Fill `values`, contiguous and of the shape of one sample. `id` is what errors call it.
 
@@ -85,6 +89,10 @@ class LocalSamples:
     def __init__(self, store: Path, key: str, encoding: Encoding, shards: OpenShards) -> None:
         self._store, self._key, self._encoding, self._shards = store, key, encoding, shards
 
+    @property
+    def is_encoded(self) -> bool:
+        return self._encoding.is_compressed
+
     def read(self, row: int, id: str, values: NDArray[np.float32]) -> None:
         number, place = divmod(row, self._encoding.shard_samples)
         key = self._name_object(number)
@@ -104,6 +112,8 @@ class LocalSamples:
 
 class PlainSamples:
     """An array as zarr-python reads it: wherever the store lies, however it was written."""
+
+    is_encoded = True
 
     def __init__(self, store: Location, cells: int, channel: str) -> None:
         self._store, self._cells = store, cells

@@ -14,9 +14,11 @@ from storage.shards import OpenShards, SampleArray, open_samples
 from training.batch import Batch, Draw, draw_generator
 from training.buffers import Buffers
 from training.catalog import Catalog
+from training.kept import KeptBoxes
 from training.symmetries import AXES, COUNT, turn_back
 
 SPREAD = 1 / 6  # of a crop's edge: how far its centre lies from the chosen atom, one standard deviation
+KEPT_BYTES = 2 * 2**30  # of decoded boxes in memory
 
 Triple = tuple[int, int, int]
 
@@ -48,11 +50,20 @@ class Piece:
 class StoredBoxes:
     """Reads guesses and targets from the stores of a catalogue; threads may read at once."""
 
-    def __init__(self, catalog: Catalog, input: str, target: str, cutting: Cutting, pinned: bool = False) -> None:
-        """`pinned`: batches lie where they can travel to a GPU while it computes."""
+    def __init__(
+        self,
+        catalog: Catalog,
+        input: str,
+        target: str,
+        cutting: Cutting,
+        *,
+        pinned: bool = False,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        """`pinned`: batches lie where they can travel to a GPU while it computes. `kept_bytes`: of decoded boxes."""
         self.catalog, self.cutting, self._channels, self._pinned = catalog, cutting, (input, target), pinned
         self._shards = OpenShards()
-        self._buffers = Buffers()
+        self._buffers, self._kept = Buffers(), KeptBoxes(kept_bytes)
         self._all_judged = lru_cache(maxsize=16)(self._judge_all)
         self._array = cache(self._open_array)
 
@@ -100,16 +111,24 @@ class StoredBoxes:
     def _fill(self, values: NDArray[np.float32], piece: Piece, channel: str) -> None:
         """One box of a batch with a sample's values, vacuum where these end."""
         sample = piece.draw.sample
-        array, row, id = self._find(sample, channel), int(self.catalog.rows[sample]), self.catalog.ids[sample]
-        stored = (int(self.catalog.cells[sample]),) * 3
-        if values.shape == piece.shape == stored and not piece.symmetry:
-            array.read(row, id, values)
-            return
-        whole = np.empty(stored, dtype=np.float32)
-        array.read(row, id, whole)
+        box = self._kept.find(sample, channel)
+        if box is None:
+            cells = int(self.catalog.cells[sample])
+            is_whole = values.shape == piece.shape == (cells,) * 3 and not piece.symmetry
+            box = values if is_whole else np.empty((cells,) * 3, dtype=np.float32)
+            self._read_sample(sample, channel, box)
+            if is_whole:
+                return
         if _turned_shape(piece) != values.shape:
             values[...] = 0
-        _place(values, piece)[...] = whole[piece.slices]
+        _place(values, piece)[...] = box[piece.slices]
+
+    def _read_sample(self, sample: int, channel: str, box: NDArray[np.float32]) -> None:
+        """Fill the array of a sample's size class with what is stored, padding and all."""
+        array = self._array(int(self.catalog.stores[sample]), int(self.catalog.cells[sample]), channel)
+        array.read(int(self.catalog.rows[sample]), self.catalog.ids[sample], box)
+        if array.is_encoded:
+            self._kept.add(sample, channel, box[tuple(map(slice, self.catalog.shapes[sample].tolist()))])
 
     def _find_judged(self, pieces: Sequence[Piece], shape: tuple[int, ...]) -> Tensor:
         """Cells inside their piece, a coarse cell and more away from where its surroundings were cut away."""
@@ -123,6 +142,8 @@ class StoredBoxes:
         return judged
 
     def _find_inner(self, piece: Piece) -> tuple[slice, ...]:
+        if not self.cutting.crop:
+            return tuple(slice(0, n) for n in piece.shape)
         ends, margin = self.catalog.shapes[piece.draw.sample].tolist(), self.cutting.multiple
         return tuple(
             slice(margin if first else 0, n - margin if first + n < end else n)
@@ -132,9 +153,6 @@ class StoredBoxes:
     def _judge_all(self, shape: tuple[int, ...]) -> Tensor:
         """One tensor for all such batches: writing it anew each time would cost a tenth of the reading."""
         return torch.ones(shape, dtype=torch.bool, pin_memory=self._pinned)
-
-    def _find(self, sample: int, channel: str) -> SampleArray:
-        return self._array(int(self.catalog.stores[sample]), int(self.catalog.cells[sample]), channel)
 
     def _open_array(self, store: int, cells: int, channel: str) -> SampleArray:
         return open_samples(self.catalog.datasets[store].store, cells, channel, self._shards)

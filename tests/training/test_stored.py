@@ -10,9 +10,10 @@ from storage.buckets import Bucket
 from storage.objects import copy_object, list_keys
 from storage.reader import open_dataset
 from tests.object_storage import BUCKET, serve_buckets
-from tests.training.gaussians import GRID, make_grid, write_store
+from tests.training.gaussians import CELLS, GRID, make_conformer, make_grid, sum_gaussians, write_store
 from training.batch import Draw
 from training.catalog import read_catalog
+from training.kept import KeptBoxes
 from training.stored import Cutting, StoredBoxes
 from training.symmetries import COUNT, turn
 
@@ -151,3 +152,32 @@ def test_boxes_of_a_store_in_a_bucket_are_those_on_disk(store: Path) -> None:
         draws = [Draw(sample, 3) for sample in (1, 15, 7)]
         assert torch.equal(there.read(draws).guess, here.read(draws).guess)
         assert torch.equal(there.read(draws).target, here.read(draws).target)
+
+
+@pytest.mark.parametrize("room", [0, 3 * 4 * CELLS**3, 2**30])
+def test_boxes_are_the_same_whether_kept_or_read_again(store: Path, room: int) -> None:
+    boxes = StoredBoxes(read_catalog([store], "train", CHANNELS), *CHANNELS, Cutting(), kept_bytes=room)
+    for sample in [*range(16), *range(16)]:
+        batch = boxes.read([Draw(sample, 0)])
+        for values, name in ((batch.guess, "guess"), (batch.target, "target")):
+            expected = sum_gaussians(make_conformer(batch.ids[0].removesuffix("#0")), name)
+            assert np.array_equal(values[0], expected)
+            values.zero_()  # a batch is its reader's own
+
+
+def test_no_more_is_kept_than_there_is_room_for() -> None:
+    kept = KeptBoxes(100)
+    for sample in range(3):
+        kept.add(sample, "guess", np.full(12, sample, dtype=np.float32))
+    assert [kept.find(sample, "guess") is not None for sample in range(3)] == [True, True, False]
+    assert kept.find(1, "target") is None
+
+
+def test_a_kept_dataset_is_read_once(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "some.zarr", {"train": 4})
+    boxes = open_boxes(store, Cutting(8, 2))
+    draws = [Draw(sample, 7) for sample in range(4)]
+    before = boxes.read(draws)
+    for file in (store / f"cells_{CELLS}" / "target").glob("c.*"):
+        file.write_bytes(b"")
+    assert torch.equal(boxes.read(draws).target, before.target)
