@@ -414,9 +414,9 @@ def report(
     elif not (isinstance(source, Path) and source.is_dir()):
         raise RequestError(f"{source}: neither a rhoflow dataset nor a training run: check the path")
     else:
-        from training.checkpoint import load_model
+        from training.trained import load_model
 
-        write_report(store or locate(load_model(source).origin.store), source, page)
+        write_report(store or locate(load_model(source).origin.stores[0]), source, page)
     print(page)
 
 
@@ -425,23 +425,24 @@ def superres(
     config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
     run: Annotated[Path, typer.Argument(help="the folder of this training run")],
     store: Annotated[
-        Optional[Location],  # noqa: UP045
-        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's"),
+        Optional[list[Location]],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
 ) -> None:
     """Train a super-resolution model: the guess, on coarse cells and on fine ones, in; the fine target out.
 
-    Example: `rhoflow train superres superres.toml run --store molecules.zarr`
+    Example: `rhoflow train superres superres.toml run --store molecules.zarr`; on several GPUs
+    `torchrun --nproc-per-node gpu --no-python rhoflow train superres …`
     """
-    from training.config import read_config
+    from dataclasses import replace
+
+    from training.config import SuperresConfig
+    from training.config_file import read_config
     from training.superres import train_superres
 
-    settings = read_config(config)
-    dataset = store or settings.store
-    if dataset is None:
-        raise RequestError(f'{config}: names no store: add store = "PATH", or give --store PATH')
-    train_superres(settings, dataset, run, resume=resume)
+    settings = read_config(config, SuperresConfig)
+    train_superres(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
     print(run)
 
 

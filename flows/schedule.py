@@ -1,6 +1,7 @@
 """Flows that run by themselves: on a cron of this machine, or as deployments of a Prefect server."""
 
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from flows.diff import diff_stores
 from flows.regenerate import regenerate
 from storage.errors import RequestError, StoreError
 from storage.identity import fingerprint
-from storage.objects import Location, has_object, locate, name_store, resolve
+from storage.objects import Location, locate, name_store, resolve
 
 
 @flow(name="rhoflow-nightly", flow_run_name=name_run, persist_result=False)
@@ -35,16 +36,18 @@ def run_nightly(
 @flow(name="rhoflow-train", flow_run_name=name_run, persist_result=False)
 def train_model(config: Path, runs: Path, store: Location | str) -> None:
     """Train in a folder of `runs` named after the dataset's content: each content once, earlier models stay."""
-    from training.checkpoint import LAST, read_state
-    from training.config import read_config
+    from training.config import SuperresConfig
+    from training.config_file import read_config
+    from training.loop import is_trained
     from training.superres import train_superres
 
-    settings, store = read_config(config), locate(store)
+    store = locate(store)
+    settings = replace(read_config(config, SuperresConfig), store=(store,))
     run = runs / fingerprint(store)[:12]
-    if has_object(run, LAST) and read_state(run, LAST)["step"] >= settings.steps:
+    if is_trained(run, settings):
         get_run_logger().info("%s was trained on what %s holds: nothing to train", run, store)
         return
-    train_superres(settings, store, run, resume=True)
+    train_superres(settings, run, resume=True)
     get_run_logger().info("%s is trained on %s", run, store)
 
 

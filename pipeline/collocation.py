@@ -21,6 +21,9 @@ def2-TZVP on ethanol and benzene, h = 0.2 bohr, ε = 1e-9: the largest error of 
 cells: the electrons of all together are right to 1e-7 for small molecules and to 7e-7 for C12H24ClBr at ε = 1e-9, and
 terms are dropped by their averages, so that a few cells of tens of bohr say less than `integrate_density` does.
 
+Where one density is wanted on many grids, as training does, it is expanded once (`expansion`), then turned, cut and
+summed over several boxes together (`box_sums`) in single precision.
+
 NumPy sets up in float64; the namespace and device of the caller's axes decide where tables and products are made. Give
 axes in float64 whatever the result's `dtype`, by default theirs: float32 coordinates are off by 1e-7 of their distance
 from the origin, times a core's slope. Axes ascend. The same lines run on NumPy arrays and torch tensors.
@@ -30,10 +33,13 @@ gradients, growing with nx + ny + nz; the density matrix of cells and the list o
 and for points the coefficients of all orbitals in all primitives (three times 8 bytes each).
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from pipeline.box_sums import choose_portion, sum_boxes
+from pipeline.expansion import Expansion, expand
 from pipeline.integrals import integrate_all_space, integrate_box
 from pipeline.orbital_sums import sum_orbital_gradients, sum_orbitals
 from pipeline.pair_sums import GRADIENT, VALUE, sum_pairs
@@ -43,10 +49,14 @@ from storage.schema import ElectronicState, FloatArray
 
 __all__ = [
     "DensityMatrix",
+    "Expansion",
     "count_electrons",
     "density_at_points",
     "density_in_cells",
     "density_matrix",
+    "expand_density",
+    "expansions_at_points",
+    "expansions_in_cells",
     "gradient_at_points",
     "gradient_in_cells",
     "integrate_density",
@@ -98,6 +108,23 @@ def gradient_in_cells(
 ) -> A:
     """Exact average of the gradient vector over every cell, shape (3, nx, ny, nz), electrons per bohr⁴."""
     averages: A = sum_pairs(_as_matrix(state), edges, hermite_in_cells, epsilon, GRADIENT, dtype)
+    return averages
+
+
+def expand_density(state: ElectronicState | DensityMatrix, epsilon: float) -> Expansion:
+    """The density once for all grids. Terms below epsilon are dropped; what is kept is summed in float32."""
+    return expand(_as_matrix(state), epsilon)
+
+
+def expansions_at_points(expansions: Sequence[Expansion], axes: Axes[A]) -> A:
+    """Several densities at the points that they share (bohr, float64): (densities, nx, ny, nz), float32."""
+    values: A = sum_boxes(expansions, axes, hermite_at_points, choose_portion(axes[0]))
+    return values
+
+
+def expansions_in_cells(expansions: Sequence[Expansion], edges: Axes[A]) -> A:
+    """Exact averages of several densities over the cells that they share; `edges` as in `density_in_cells`."""
+    averages: A = sum_boxes(expansions, edges, hermite_in_cells, choose_portion(edges[0]))
     return averages
 
 

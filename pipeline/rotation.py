@@ -1,10 +1,11 @@
-"""Electronic states turned in space."""
+"""Electronic states, and expanded densities, turned in space."""
 
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
+from pipeline.expansion import Expansion
 from pipeline.primitives import monomials, solid_harmonics
 from storage.schema import ElectronicState, FloatArray, Shell
 
@@ -28,6 +29,43 @@ def rotate_state(state: ElectronicState, rotation: FloatArray) -> ElectronicStat
             start += shell.size
     x, y, z = (rotation @ np.array(state.dipole)).tolist()
     return replace(state, positions=state.positions @ rotation.T, orbitals=orbitals, dipole=(x, y, z))
+
+
+def turn_expansion(expansion: Expansion, rotation: FloatArray) -> Expansion:
+    """The same density turned about the origin by an orthogonal matrix (3, 3), proper or not.
+
+    Λ_tuv is p^(−(t + u + v)/2) ∂ᵗ∂ᵘ∂ᵛ of a ball that turning leaves as it is; so the coefficients turn as those of a
+    polynomial in ∂ do.
+    """
+    matrix = _turned_monomials(max(part.degree for part in expansion.parts), rotation)
+    return Expansion(
+        tuple(
+            replace(
+                part,
+                centres=rotation @ part.centres,
+                coefficients=matrix[: len(part.coefficients), : len(part.coefficients)] @ part.coefficients,
+            )
+            for part in expansion.parts
+        )
+    )
+
+
+def _turned_monomials(top: int, rotation: FloatArray) -> FloatArray:
+    """M with Σ_m c_m (rotationᵀ d)^m = Σ_m (M c)_m d^m over all monomials up to degree `top`."""
+    matrix = np.zeros((len(monomials(top)),) * 2)
+    for degree in range(top + 1):
+        part = slice(len(monomials(degree - 1)), len(monomials(degree)))
+        powers = monomials(degree)[part]
+        after = np.prod((_sample_points(degree) @ rotation)[:, None, :] ** powers, axis=2)
+        matrix[part, part] = _from_values(degree) @ after
+    return matrix
+
+
+@lru_cache
+def _from_values(degree: int) -> FloatArray:
+    """Coefficients (monomials, points) of a homogeneous polynomial from its values at `_sample_points`."""
+    powers = monomials(degree)[len(monomials(degree - 1)) :]
+    return np.asarray(np.linalg.pinv(np.prod(_sample_points(degree)[:, None, :] ** powers, axis=2)))
 
 
 def _turned_functions(shell: Shell, rotation: FloatArray) -> FloatArray:

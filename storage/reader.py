@@ -17,7 +17,7 @@ from storage.levels import coarsen
 from storage.objects import Location, has_object, locate, read_record
 from storage.outcomes import Version, read_version
 from storage.plan import read_basis, read_plan
-from storage.sample_tables import PlannedSample, read_samples
+from storage.sample_tables import PlannedSample, Table, read_samples, read_tables
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray, Sampling
 
 EMPTY_TABLE = ["row", "conformer", "cells", "sample", "split"]  # of a dataset in which nothing was planned
@@ -166,6 +166,15 @@ class Dataset:
     @property
     def densities(self) -> list[str]:
         return list(self.attributes["densities"])
+
+    def read_tables(self, cells: int) -> dict[str, Table]:
+        """The tables of all samples planned in a size class, the failed ones too; rows as the table's `sample`."""
+        return read_tables(self._root[class_key(cells)])
+
+    def shard_samples(self, cells: int) -> int:
+        """How many samples of a size class lie in one stored object."""
+        array = self._root[class_key(cells)][self.channels[0]]
+        return int((array.shards or array.chunks)[0])
 
     def to_xarray(self) -> xr.DataTree:
         """One node per size class, ok samples only: every channel with coordinates, ids and units; lazy."""

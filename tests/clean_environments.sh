@@ -2,7 +2,7 @@
 # Three environments made from nothing, each with only the extras that its job names, do their part of one dataset:
 #   1. plan, run --parts and seal with `chemistry` alone: no torch, no Prefect, no Dask;
 #   2. rhoflow build with `chemistry` and `flow`: no torch;
-#   3. rhoflow train superres with `train` alone: no chemistry, no Prefect.
+#   3. rhoflow train superres, and voxels from wavefunctions, with `train` alone: no chemistry, no Prefect.
 set -eu
 python=${PYTHON:-python3.11}
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -62,4 +62,16 @@ steps = 5
 CONFIG
 "$work/trainer/bin/rhoflow" train superres "$work/superres.toml" "$work/run"
 "$work/trainer/bin/rhoflow" evaluate "$work/run" "$work/parts.zarr"
+"$work/trainer/bin/python" -P - "$work/parts.zarr" <<'PYTHON'  # voxels from wavefunctions
+import sys
+from pathlib import Path
+import torch
+from training.batch import Draw
+from training.catalog import read_catalog
+from training.stored import Cutting
+from training.wavefunctions import WavefunctionBoxes
+catalog = read_catalog([Path(sys.argv[1])], "train", ("guess", "target"))
+boxes = WavefunctionBoxes(catalog, "guess", "target", Cutting(crop=16, turn=True), torch.device("cpu"))
+assert boxes.read([Draw(0, 0)]).target.sum() > 0
+PYTHON
 echo "clean environments: 3 passed"

@@ -90,7 +90,7 @@ def test_three_smiles_become_a_dataset_and_a_trained_model(tmp_path: Path) -> No
     assert dataset["0#0"].channels["atom_types"].shape == (11, 32, 32, 32)
     assert dataset["0#0"].grid.spacing[0] * ANGSTROM_PER_BOHR == pytest.approx(0.3)
     run = tmp_path / "run"
-    train_superres(SuperresConfig(steps=1, width=4, depth=1, crop=16), dataset.store, run)
+    train_superres(SuperresConfig(store=(dataset.store,), steps=1, width=4, depth=1, crop=16), run)
     evaluation = evaluate_superres(run, dataset.store)
     assert evaluation.model_nmae == pytest.approx(evaluation.guess_nmae, rel=0.2)
 

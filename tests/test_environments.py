@@ -18,21 +18,41 @@ ORCHESTRATION = ("prefect", "dask", "distributed")
 WITHOUT = """
 import sys
 sys.modules.update(dict.fromkeys({absent!r}))  # None: an import raises ModuleNotFoundError
+"""
+
+COMMAND = """
 from flows.cli import main
 sys.argv = ["rhoflow", *{arguments!r}]
 main()
 """
 
+VOXELIZE = """
+from pathlib import Path
+import torch
+from training.batch import Draw
+from training.catalog import read_catalog
+from training.stored import Cutting
+from training.wavefunctions import WavefunctionBoxes
 
-def rhoflow_without(absent: tuple[str, ...], *arguments: str | Path) -> str:
-    """Run the command in a process that has none of the `absent` packages."""
-    script = WITHOUT.format(absent=absent, arguments=[str(argument) for argument in arguments])
+catalog = read_catalog([Path({store!r})], "train", ("guess", "target"))
+boxes = WavefunctionBoxes(catalog, "guess", "target", Cutting(crop=16, turn=True), torch.device("cpu"))
+print(tuple(boxes.read([Draw(0, 0)]).target.shape))
+"""
+
+
+def python_without(absent: tuple[str, ...], script: str) -> str:
+    """Run the script in a process that has none of the `absent` packages."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    whole = WITHOUT.format(absent=absent) + script
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=200, env=environment, check=False
+        [sys.executable, "-c", whole], capture_output=True, text=True, timeout=200, env=environment, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
+
+
+def rhoflow_without(absent: tuple[str, ...], *arguments: str | Path) -> str:
+    return python_without(absent, COMMAND.format(arguments=[str(argument) for argument in arguments]))
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +81,8 @@ def test_training_needs_no_chemistry_and_no_prefect(store: Path, tmp_path: Path)
     absent = (*CHEMISTRY, "plotly", "obstore", *ORCHESTRATION)
     rhoflow_without(absent, "train", "superres", config, run, "--store", store)
     assert "on 3 samples it never saw" in rhoflow_without(absent, "evaluate", run, store)
+
+
+def test_voxels_from_wavefunctions_need_no_chemistry_and_no_prefect(store: Path) -> None:
+    absent = (*CHEMISTRY, "plotly", "obstore", *ORCHESTRATION)
+    assert python_without(absent, VOXELIZE.format(store=str(store))) == "(1, 16, 16, 16)\n"

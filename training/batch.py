@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -37,3 +38,8 @@ class Boxes(Protocol):
 def draw_generator(seed: int, epoch: int, id: str) -> np.random.Generator:
     """The random choices of a sample's turn, wherever in the epoch, and on whichever machine, it comes."""
     return np.random.default_rng((seed, epoch, zlib.crc32(id.encode())))
+
+
+def find_electrons(box: Batch, stored: float) -> float:
+    """The guess's electrons in a batch's only box: as stored, or where that is NaN the sum over its cells."""
+    return box.volume * float(box.guess.sum(dtype=torch.float64)) if np.isnan(stored) else stored

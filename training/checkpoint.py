@@ -1,86 +1,90 @@
-"""What a run writes down: its state, put in place in one move, so that a kill leaves the old one or the new one."""
+"""What a run was asked for, and the state it goes on from after an interruption."""
 
-import io
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from storage.errors import RequestError
-from storage.objects import Json, has_object, write_object
-from training.network import Architecture, SuperResolver
+from storage.objects import has_object, read_record, write_record
+from training.config import TrainingConfig
+from training.config_file import config_values
+from training.descent import State
+from training.parallel import Team
+from training.tensor_files import read_tensors, write_tensors
 
 LAST = "checkpoint.pt"  # everything that going on needs
-BEST = "best.pt"  # the averaged weights with the lowest validation NMAE
 CONFIG = "config.json"
-HISTORY = "history.csv"
-EVALUATION = "evaluation.json"
+FREE_KEYS = ("store", "workers", "compile", "device")  # may differ when a run goes on
 
-Weights = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The data a model was made from: what another store must have in common with it, and what it must not."""
-
-    store: str
-    input: str
-    target: str
-    spacing: tuple[float, float, float]  # bohr
-    groups: list[str]  # molecules seen in training or in choosing the checkpoint
+Stores = Sequence[tuple[str, str]]  # name of each, and the fingerprint of what it holds
 
 
-@dataclass(frozen=True)
-class Model:
-    """A trained network, ready to predict."""
+def claim_run(run: Path, config: TrainingConfig, resume: bool, team: Team) -> None:
+    """Write the config of a new run, or check that the one to go on with was begun with the same.
 
-    network: SuperResolver
-    origin: Origin
-    step: int
-
-
-def save_model(run: Path, model: Model) -> None:
-    write_state(
-        run,
-        BEST,
-        {
-            "architecture": asdict(model.network.architecture),
-            "weights": model.network.state_dict(),
-            "origin": asdict(model.origin),
-            "step": model.step,
-        },
-    )
-
-
-def load_model(run: Path) -> Model:
-    """The best model of a run, on the CPU. Raises RequestError where there is none yet."""
-    if not has_object(run, BEST):
-        raise RequestError(
-            f"{run} holds no trained model ({BEST}): train it with `rhoflow train superres CONFIG {run}`"
-        )
-    state = read_state(run, BEST)
-    network = SuperResolver(Architecture(**state["architecture"]))
-    network.load_state_dict(state["weights"])
-    origin = {**state["origin"], "spacing": tuple(state["origin"]["spacing"])}
-    return Model(network.eval(), Origin(**origin), state["step"])
+    Raises RequestError where it was not, naming the key: on every process.
+    """
+    values, is_new = config_values(config), not has_object(run, CONFIG)
+    team.wait()
+    if is_new:
+        if team.leads:
+            write_record(run, CONFIG, values)
+        return
+    if not resume:
+        raise RequestError(f"{run} holds a training already: add --resume to go on with it, or name a new folder")
+    begun = read_record(run, CONFIG)
+    for key in sorted({*begun, *values} - set(FREE_KEYS)):
+        if begun.get(key) != values.get(key):
+            raise RequestError(
+                f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
+                "restore the config, or train in a new folder"
+            )
 
 
-def write_state(run: Path, name: str, state: dict[str, Any]) -> None:
-    """Tensors and plain values only, so that reading runs no code."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_object(run, name, buffer.getvalue())
+def save_state(state: State, run: Path, stores: Stores, config: TrainingConfig) -> None:
+    """The loader's position is the step: what it reads follows from that, the seed and the stores."""
+    content = {
+        "settings": config_values(config),
+        "stores": [fingerprint for _, fingerprint in stores],
+        "network": state.network.state_dict(),
+        "averaged": state.averaged.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "random": [generator.get_state() for generator in _generators()],
+        "step": state.step,
+        "losses": state.losses,
+        "history": state.history,
+        "seconds": state.seconds,
+    }
+    write_tensors(run, LAST, content)
 
 
-def read_state(run: Path, name: str) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(run / name, map_location="cpu", weights_only=True)
-    return state
+def restore_state(state: State, run: Path, stores: Stores) -> None:
+    """Where the run has a checkpoint. Raises RequestError where a store no longer holds what it did then."""
+    if not has_object(run, LAST):
+        return
+    content = read_tensors(run, LAST)
+    _check_stores(run, content["stores"], stores)
+    for part in ("network", "averaged", "optimiser"):
+        getattr(state, part).load_state_dict(content[part])
+    for part in ("step", "losses", "history", "seconds"):
+        setattr(state, part, content[part])
+    for generator, numbers in zip(_generators(), content["random"], strict=False):  # a GPU may be here and not there
+        generator.set_state(numbers)
 
 
-def write_history(run: Path, rows: list[dict[str, Json]]) -> None:
-    """One line per checkpoint, oldest first."""
-    lines = [",".join(rows[0])]
-    lines += [",".join("" if value is None else str(value) for value in row.values()) for row in rows]
-    write_object(run, HISTORY, ("\n".join(lines) + "\n").encode())
+def _check_stores(run: Path, begun: list[str], stores: Stores) -> None:
+    if len(begun) != len(stores):
+        raise RequestError(f"{run} was begun on {len(begun)} stores, not {len(stores)}: name the same, in their order")
+    for before, (name, fingerprint) in zip(begun, stores, strict=True):
+        if fingerprint != before:
+            raise RequestError(
+                f"{run} was begun on other data than {name} holds now: name the store it was begun on, "
+                "or train in a new folder"
+            )
+
+
+def _generators() -> list[torch.Generator]:
+    """Those that a network may draw from: the CPU's, and the GPU's where one is in use."""
+    devices = [torch.cuda.default_generators[torch.cuda.current_device()]] if torch.cuda.is_available() else []
+    return [torch.default_generator, *devices]

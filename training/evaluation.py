@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 
 from storage.errors import StoreError
 from storage.objects import Location, write_record
-from storage.reader import Dataset, StoredSample, open_dataset
-from training.checkpoint import EVALUATION, Model, Origin, load_model
+from storage.reader import StoredSample
+from training.batch import Batch, Draw, find_electrons
+from training.catalog import Catalog, read_catalog
+from training.device import choose_device
 from training.metrics import nmae
-from training.network import choose_device, conserve_electrons, predict_density, predict_unscaled
-from training.pairs import Pair, Pairs, split_ids
+from training.models.electrons import conserve_electrons
+from training.models.prediction import predict_density, predict_uncorrected
+from training.stored import Cutting, StoredBoxes
+from training.trained import EVALUATION, Model, Origin, load_model
 
 
 @dataclass(frozen=True)
@@ -75,21 +79,24 @@ def evaluate_superres(run: Path, store: Location) -> Evaluation:
     """
     model = load_model(run)
     model.network.to(choose_device("auto"))
-    dataset = open_dataset(store)
-    pairs = Pairs(dataset, model.origin.input, model.origin.target)
-    ids = split_ids(dataset, "test")
-    _check_unseen(dataset, ids, model.origin)
-    evaluation = Evaluation(str(store), model.step, tuple(_score(model, pairs[id], store) for id in ids))
+    catalog = read_catalog([store], "test", (model.origin.input, model.origin.target))
+    _check_unseen(catalog, model.origin)
+    check_spacing(model.origin, catalog.spacing, str(store))
+    boxes = StoredBoxes(catalog, model.origin.input, model.origin.target, Cutting())
+    electrons = catalog.electrons(model.origin.input).tolist()
+    scores = [_score(model, boxes.read([Draw(sample, 0)]), electrons[sample]) for sample in range(len(catalog))]
+    evaluation = Evaluation(str(store), model.step, tuple(scores))
     means = {"guess_nmae": evaluation.guess_nmae, "model_nmae": evaluation.model_nmae, "factor": evaluation.factor}
-    scores = [asdict(score) for score in evaluation.scores]
-    write_record(run, EVALUATION, {"store": str(store), "step": model.step, **means, "samples": scores})
+    samples = [asdict(score) for score in evaluation.scores]
+    write_record(run, EVALUATION, {"store": str(store), "step": model.step, **means, "samples": samples})
     return evaluation
 
 
 def predict_sample(model: Model, sample: StoredSample) -> NDArray[np.float32]:
     """The model's density on the sample's grid, shape (nx, ny, nz), electrons/bohr³."""
     check_spacing(model.origin, sample.grid.spacing, sample.id)
-    return predict_density(model.network, sample.channels[model.origin.input])
+    guess, volume = sample.channels[model.origin.input], sample.grid.cell_volume
+    return predict_density(model.network, guess, volume * float(guess.sum(dtype=np.float64)), volume)
 
 
 def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: str) -> None:
@@ -101,30 +108,30 @@ def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: st
         )
 
 
-def _score(model: Model, pair: Pair, store: Location) -> Score:
-    check_spacing(model.origin, pair.grid.spacing, f"{store}: {pair.id}")
-    volume = pair.grid.cell_volume
-    unscaled = predict_unscaled(model.network, pair.guess)
-    density = conserve_electrons(unscaled, pair.guess)
-    guess, before, after, target = (
-        float(values.sum(dtype=np.float64)) * volume for values in (pair.guess, unscaled, density, pair.target)
+def _score(model: Model, box: Batch, stored_electrons: float) -> Score:
+    guess, target = box.guess[0].numpy(), box.target[0].numpy()
+    electrons = find_electrons(box, stored_electrons)
+    uncorrected = predict_uncorrected(model.network, guess)
+    density = conserve_electrons(uncorrected, guess, electrons, box.volume)
+    before, after, wanted = (
+        float(values.sum(dtype=np.float64)) * box.volume for values in (uncorrected, density, target)
     )
     return Score(
-        id=pair.id,
-        guess_nmae=nmae(pair.guess, pair.target),
-        model_nmae=nmae(density, pair.target),
-        electrons=guess,
-        electron_error_before=before - guess,
-        electron_error=after - guess,
-        target_electron_error=target - guess,
+        id=box.ids[0],
+        guess_nmae=nmae(guess, target),
+        model_nmae=nmae(density, target),
+        electrons=electrons,
+        electron_error_before=before - electrons,
+        electron_error=after - electrons,
+        target_electron_error=wanted - electrons,
     )
 
 
-def _check_unseen(dataset: Dataset, ids: list[str], origin: Origin) -> None:
+def _check_unseen(catalog: Catalog, origin: Origin) -> None:
     known = set(origin.groups)
-    seen = [id for id, group in zip(ids, dataset.table.loc[ids, "group"], strict=True) if group in known]
+    seen = [id for id, group in zip(catalog.ids, catalog.table["group"], strict=True) if group in known]
     if seen:
         raise StoreError(
-            f"{dataset.store}: {len(seen)} test samples are molecules that the model was trained on "
-            f"({', '.join(seen[:5])}): evaluate on {origin.store}, or on a store with the same [splits]"
+            f"{catalog.datasets[0].store}: {len(seen)} test samples are molecules that the model was trained on "
+            f"({', '.join(seen[:5])}): evaluate on {origin.stores[0]}, or on a store with the same [splits]"
         )

@@ -1,67 +1,113 @@
-"""The crops of every training step: a pure function of the seed and the step, so that a resumed run sees the same."""
+"""The batches of a training, in order, read ahead by threads while the last one is learned from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from training.pairs import Pair, Pairs
-from training.symmetries import COUNT, turn
+from training.batch import Batch, Boxes, Draw
+from training.catalog import Catalog
+from training.order import Order
 
-SPREAD = 1 / 6  # of a crop's edge: how far its centre lies from the chosen atom, one standard deviation
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Pieces of the training boxes, shape (batch, n, n, n), electrons/bohr³."""
-
-    guess: NDArray[np.float32]
-    target: NDArray[np.float32]
+CPU = torch.device("cpu")
+AHEAD = 2  # batches ready or in work, beside one for each thread
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Every epoch takes each sample once, in a new order, cut near a random atom and turned at random."""
+class StreamSettings:
+    """Which batches come, and who reads them. Only the first four change what is seen when."""
 
-    pairs: Pairs
-    ids: Sequence[str]
-    batch: int
-    crop: int  # cells along an edge
-    factor: int  # crops begin at whole coarse cells
+    batch: int  # samples of a step, over all ranks
+    window: int  # shards within which samples are mixed
     seed: int
-
-    def read(self, step: int) -> Crops:
-        crops = [self._crop(place) for place in range(step * self.batch, (step + 1) * self.batch)]
-        guesses, targets = zip(*crops, strict=True)
-        return Crops(np.stack(guesses), np.stack(targets))
-
-    def _crop(self, place: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        epoch, number = divmod(place, len(self.ids))
-        pair = self.pairs[self.ids[_order(self.seed, epoch, len(self.ids))[number]]]
-        random = np.random.default_rng((self.seed, epoch, number))
-        corner = _choose_corner(pair, self.crop, self.factor, random)
-        symmetry = int(random.integers(COUNT))
-        guess, target = (turn(cut(values, corner, self.crop), symmetry) for values in (pair.guess, pair.target))
-        return guess, target
+    by_class: bool  # batches hold one size class each, as whole boxes need
+    rank: int = 0
+    world: int = 1
+    workers: int = 0  # threads; 0: every batch is read when it is asked for
+    device: torch.device = CPU
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(samples)
+@dataclass(frozen=True)
+class _Part:
+    """A rank's draws of a step, which may be none, and one that tells what its boxes look like."""
+
+    draws: Sequence[Draw]
+    any: Draw
 
 
-def _choose_corner(pair: Pair, crop: int, factor: int, random: np.random.Generator) -> tuple[int, ...]:
-    """The crop's first cell, a multiple of the factor; the crop lies inside the box where it is no larger."""
-    atom = pair.positions[random.integers(len(pair.positions))]
-    centre = (atom - pair.grid.origin) / pair.grid.spacing + random.normal(0, SPREAD * crop, 3)
-    last = np.maximum(0, np.array(pair.grid.shape) - crop)
-    corner = np.clip(np.round(centre - crop / 2), 0, last)
-    return tuple(int(cell) // factor * factor for cell in corner)
+@dataclass(frozen=True)
+class _Arrival:
+    """A batch, and what a GPU has to wait for before it may use it."""
+
+    batch: Batch
+    copied: torch.cuda.Event | None
 
 
-def cut(values: NDArray[np.float32], corner: tuple[int, ...], crop: int) -> NDArray[np.float32]:
-    """A cube of `crop` cells along an edge, filled with vacuum where it leaves the box."""
-    piece = values[tuple(slice(first, first + crop) for first in corner)]
-    return np.pad(piece, [(0, crop - n) for n in piece.shape])
+class Stream:
+    """A catalogue's samples, epoch after epoch: the same in every step, whatever ranks and workers there are."""
+
+    def __init__(self, boxes: Boxes, catalog: Catalog, settings: StreamSettings) -> None:
+        self.boxes, self.settings = boxes, settings
+        classes = catalog.cells if settings.by_class else np.zeros(len(catalog), dtype=np.int64)
+        self.order = Order(catalog.shards, classes, settings.batch, settings.window, settings.seed)
+        self.waited = 0.0  # seconds that whoever asked for batches has spent without them
+        is_gpu = settings.device.type == "cuda"
+        self._copies = torch.cuda.Stream(settings.device) if is_gpu else None  # type: ignore[no-untyped-call]
+
+    def batches(self, step: int) -> Generator[Batch]:
+        """This rank's part of every step's batch from `step` on, for ever.
+
+        At the end of an epoch a part may be short, or even hold no sample where a batch has fewer than there are ranks.
+        Raises StoreError where a sample cannot be read, in its turn.
+        """
+        parts = self._draw_parts(step)
+        arrivals = self._read_ahead(parts) if self.settings.workers else (self._read(part) for part in parts)
+        with closing(arrivals):
+            while True:
+                yield self._receive(arrivals)
+
+    def _draw_parts(self, step: int) -> Iterator[_Part]:
+        rank, world = self.settings.rank, self.settings.world
+        for epoch, samples in self.order.batches(step):
+            draws = [Draw(sample, epoch) for sample in samples.tolist()]
+            yield _Part(draws[rank::world], draws[0])
+
+    def _read_ahead(self, parts: Iterator[_Part]) -> Generator[_Arrival]:
+        workers = self.settings.workers
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        try:
+            ahead = deque(pool.submit(self._read, next(parts)) for _ in range(workers + AHEAD))
+            while True:
+                yield ahead.popleft().result()
+                ahead.append(pool.submit(self._read, next(parts)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, part: _Part) -> _Arrival:
+        with torch.cuda.stream(self._copies):
+            batch = self.boxes.read(part.draws or [part.any])
+            if not part.draws:
+                batch = Batch((), batch.guess[:0], batch.target[:0], batch.judged[:0], batch.volume)
+            device = self.settings.device
+            guess, target, judged = (
+                values.to(device, non_blocking=True) for values in (batch.guess, batch.target, batch.judged)
+            )
+            copied = self._copies.record_event() if self._copies else None
+        return _Arrival(replace(batch, guess=guess, target=target, judged=judged), copied)
+
+    def _receive(self, arrivals: Iterator[_Arrival]) -> Batch:
+        """The next batch, for the GPU's stream that is now in use; its memory stays until that is done with it."""
+        asked = time.perf_counter()
+        arrival = next(arrivals)
+        self.waited += time.perf_counter() - asked
+        if arrival.copied:
+            current = torch.cuda.current_stream(self.settings.device)
+            current.wait_event(arrival.copied)
+            for values in (arrival.batch.guess, arrival.batch.target, arrival.batch.judged):
+                values.record_stream(current)
+        return arrival.batch

@@ -1,9 +1,7 @@
-"""Trains the super-resolution network on a store, stopping and going on wherever it was killed."""
+"""What the training of a super-resolution model is made of: its stores, its network, its loss, its validation."""
 
-import copy
-import math
-import time
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,217 +9,144 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from storage.errors import RequestError, RhoflowError, StoreError
-from storage.objects import Json, Location, has_object, read_record, write_record
-from storage.reader import Dataset, open_dataset
-from training.checkpoint import (
-    CONFIG,
-    LAST,
-    Model,
-    Origin,
-    read_state,
-    save_model,
-    write_history,
-    write_state,
-)
-from training.config import SuperresConfig, config_values, read_config
-from training.evaluation import evaluate_superres
-from training.metrics import nmae, nmae_loss
-from training.network import Architecture, SuperResolver, choose_device, predict_density
-from training.pairs import Pairs, split_ids
-from training.progress import Meter
-from training.stream import Crops, Stream
-
-__all__ = ["evaluate_superres", "read_config", "train_superres"]
-
-WARM_UP = 0.05  # of all steps
-LARGEST_GRADIENT = 1.0  # norm; steeper ones are shortened to it
-MOMENTA = (0.9, 0.95)  # Adam's; the usual 0.999 outlasts a short run
-AVERAGING = 0.99  # how much of the averaged weights stays at each step, once there are enough steps to average
-LEFT_OUT = 1  # coarse cells along a crop's faces whose surroundings were cut away: seen, not judged
-FREE_KEYS = ("store", "device")  # may differ when a run goes on
+from storage.errors import RequestError, StoreError
+from storage.reader import Dataset
+from training.batch import Batch, Boxes, Draw, find_electrons
+from training.catalog import Catalog, read_catalog
+from training.checkpoint import Stores, claim_run
+from training.config import SuperresConfig
+from training.loop import train
+from training.losses import Share, density_loss
+from training.metrics import nmae
+from training.models.build import Network, build_network, describe_network
+from training.models.prediction import predict_density
+from training.parallel import Team, assemble_team
+from training.stored import Cutting, StoredBoxes
+from training.stream import Stream, StreamSettings
+from training.trained import Model, Origin, save_model
+from training.wavefunctions import WavefunctionBoxes
 
 
-@dataclass
-class State:
-    """A training under way."""
-
-    network: SuperResolver
-    averaged: SuperResolver  # running mean of the weights: what is validated and kept
-    optimiser: torch.optim.Adam
-    step: int = 0
-    lowest: float = math.inf  # validation NMAE
-    history: list[dict[str, Json]] = field(default_factory=list)
-
-
-def train_superres(config: SuperresConfig, store: Location, run: Path, *, resume: bool = False) -> None:
+def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -> None:
     """Train, or with `resume` go on; `run` then holds config, last state, best model and history.
 
-    Raises RequestError where `run` holds another training, StoreError where the store lacks what is needed.
+    Raises RequestError where `run` holds another training, StoreError where a store lacks what is needed.
     """
-    dataset = open_dataset(store)
-    pairs = Pairs(dataset, config.input, config.target)
-    training, validation = split_ids(dataset, "train"), split_ids(dataset, "validation")
-    origin = describe_origin(dataset, config, training + validation)
-    device = choose_device(config.device)
-    _claim(run, config, resume)
-    state = _start(config, find_peak(dataset, config.input), device)
-    if has_object(run, LAST):
-        _restore(state, run, origin)
-    stream = Stream(pairs, training, config.batch, config.crop, config.factor, config.seed)
-    if not state.history:
-        _finish_stretch(state, run, origin, pairs, validation, _Stretch())
-    with Meter(state.step, config.steps, config.batch) as meter:
-        stretch = _Stretch()
-        while state.step < config.steps:
-            stretch.losses.append(take_step(state, stream.read(state.step), config))
-            if state.step % config.checkpoint_steps == 0 or state.step == config.steps:
-                _finish_stretch(state, run, origin, pairs, validation, stretch)
-                stretch = _Stretch()
-            meter.advance(f"validation NMAE {100 * state.lowest:.2f} %")
+    if not config.store:
+        raise RequestError(f'{run}: no store is named: add store = "PATH" to the config, or give --store PATH')
+    with assemble_team(config.device) as team:
+        task = SuperresTask(config, run, team)
+        claim_run(run, config, resume, team)
+        train(task, config, run, team)
 
 
-def take_step(state: State, crops: Crops, config: SuperresConfig) -> float:
-    """One step down the gradient; returns the loss before it. Raises RhoflowError where that is no number."""
-    device = next(state.network.parameters()).device
-    guess, target = (torch.from_numpy(values).to(device) for values in (crops.guess, crops.target))
-    inner = slice(LEFT_OUT * config.factor, config.crop - LEFT_OUT * config.factor)
-    density = cast(Tensor, state.network(guess))
-    loss = nmae_loss(density[:, inner, inner, inner], target[:, inner, inner, inner])
-    if not torch.isfinite(loss):
-        raise RhoflowError(
-            f"training diverged at step {state.step}: start again with a learning_rate below {config.learning_rate}"
+class SuperresTask:
+    """A guess in, the target out."""
+
+    def __init__(self, config: SuperresConfig, run: Path, team: Team) -> None:
+        self.config, self.run, self.team = config, run, team
+        channels = (config.input, config.target) if config.voxels == "stored" else ()
+        training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
+        self.training, self.validation = training, choose_samples(validation, config.validation_samples)
+        self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
+        known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
+        self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
+        self.origin = describe_origin(config, training, validation)
+        self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
+        torch.manual_seed(config.seed)
+        self.network: nn.Module = _build(config, find_peak(training.datasets, config.input))
+
+    def batches(self, step: int) -> Generator[Batch]:
+        config, team = self.config, self.team
+        multiple = config.factor if config.crop else cast(Network, self.network).multiple
+        boxes = self._open_boxes(self.training, config.crop, multiple, config.turn)
+        settings = StreamSettings(
+            batch=config.batch,
+            window=config.window,
+            seed=config.seed,
+            by_class=not config.crop,
+            rank=team.rank,
+            world=team.world,
+            workers=config.workers,
+            device=team.device,
         )
-    for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(config, state.step)
-    state.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.network.parameters(), LARGEST_GRADIENT)
-    state.optimiser.step()
-    state.step += 1
-    _average(state)
-    return float(loss.detach())
+        return Stream(boxes, self.training, settings).batches(step)
+
+    def measure(self, network: nn.Module, batch: Batch) -> Share:
+        batch = batch if batch.ids else make_vacuum(batch)
+        density = cast(Tensor, network(batch.guess))
+        return density_loss(self.config.loss, density, batch.target, batch.judged)
+
+    def validate(self, network: nn.Module) -> float:
+        """Mean NMAE over whole boxes."""
+        samples = self.team.share_out(list(range(len(self.validation))))
+        return float(np.mean(self.team.collect([self._score(network, sample) for sample in samples])))
+
+    def describe(self, score: float) -> str:
+        return f"lowest validation NMAE {100 * score:.3f} %"
+
+    def keep(self, network: nn.Module, step: int) -> None:
+        save_model(self.run, Model(cast(Network, network), self.origin, step))
+
+    def _score(self, network: nn.Module, sample: int) -> float:
+        box = self.whole.read([Draw(sample, 0)])
+        electrons = find_electrons(box, self.electrons[sample])
+        density = predict_density(cast(Network, network), box.guess[0].cpu().numpy(), electrons, box.volume)
+        return nmae(density, box.target[0].cpu().numpy())
+
+    def _open_boxes(self, catalog: Catalog, crop: int, multiple: int, turn: bool) -> Boxes:
+        config, device = self.config, self.team.device
+        cutting = Cutting(crop, multiple, turn, config.seed)
+        if config.voxels == "device":
+            return WavefunctionBoxes(catalog, config.input, config.target, cutting, device)
+        return StoredBoxes(catalog, config.input, config.target, cutting, pinned=device.type == "cuda")
 
 
-def learning_rate(config: SuperresConfig, step: int) -> float:
-    """A straight line up during the warm-up, then half a cosine down to zero."""
-    warm_up = max(1, round(WARM_UP * config.steps))
-    if step < warm_up:
-        return config.learning_rate * (step + 1) / warm_up
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, config.steps - warm_up)))
+def make_vacuum(batch: Batch) -> Batch:
+    """One empty box, judged nowhere, for a process whose part of a batch is none: it has to take the step too."""
+    empty = batch.guess.new_zeros((1, *batch.guess.shape[1:]))
+    return Batch((), empty, empty, empty.bool(), batch.volume)
 
 
-def validate(network: SuperResolver, pairs: Pairs, ids: list[str]) -> float:
-    """Mean NMAE over whole boxes."""
-    scores = [nmae(predict_density(network, pairs[id].guess), pairs[id].target) for id in ids]
-    return float(np.mean(scores))
+def choose_samples(catalog: Catalog, count: int) -> Catalog:
+    """So many, by a hash of their names: mostly the same ones from a store that has grown. 0: all."""
+    if not count:
+        return catalog
+    chosen = sorted(range(len(catalog)), key=lambda k: hashlib.sha256(catalog.ids[k].encode()).digest())[:count]
+    return catalog.take(np.array(sorted(chosen)))
 
 
-def describe_origin(dataset: Dataset, config: SuperresConfig, ids: list[str]) -> Origin:
-    groups = sorted({str(group) for group in dataset.table.loc[ids, "group"]})
-    return Origin(str(dataset.store), config.input, config.target, find_spacing(dataset), groups)
+def describe_origin(config: SuperresConfig, training: Catalog, validation: Catalog) -> Origin:
+    groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
+    stores = [str(store) for store in config.store]
+    return Origin(stores, config.input, config.target, training.spacing, groups)
 
 
-def find_spacing(dataset: Dataset) -> tuple[float, float, float]:
-    """The width of every sample's cells, bohr. Raises StoreError where samples differ, or cells are no cubes."""
-    widths = dataset.table[["spacing_x_bohr", "spacing_y_bohr", "spacing_z_bohr"]].to_numpy()
-    low, high = float(widths.min()), float(widths.max())
-    if high > low * (1 + 1e-6):
-        raise StoreError(
-            f"{dataset.store} has cells from {low:.4g} to {high:.4g} bohr wide, but a model learns one width, the same "
-            "along each axis: train on a store whose samples have it"
-        )
-    return low, low, low
-
-
-def find_peak(dataset: Dataset, input: str) -> float:
+def find_peak(datasets: Sequence[Dataset], input: str) -> float:
     """The input's largest value in the training split, electrons/bohr³: the scale of the network's features."""
-    peak = float(dataset.attributes["statistics"][input]["maximum"])
+    peak = max(float(dataset.attributes["statistics"][input]["maximum"]) for dataset in datasets)
     if not peak > 0:
         raise StoreError(
-            f"{dataset.store}: channel {input!r} is empty in the training split (its largest value is {peak})"
+            f"{datasets[0].store}: channel {input!r} is empty in the training split (its largest value is {peak})"
         )
     return peak
 
 
-@dataclass
-class _Stretch:
-    """The steps since the last checkpoint."""
-
-    losses: list[float] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-
-
-def _claim(run: Path, config: SuperresConfig, resume: bool) -> None:
-    """Write the config of a new run, or check that the one to go on with was begun with the same."""
-    values = config_values(config)
-    if not has_object(run, CONFIG):
-        write_record(run, CONFIG, values)
-        return
-    if not resume:
-        raise RequestError(f"{run} holds a training already: add --resume to go on with it, or name a new folder")
-    begun = read_record(run, CONFIG)
-    for key in sorted({*begun, *values} - set(FREE_KEYS)):
-        if begun.get(key) != values.get(key):
-            raise RequestError(
-                f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
-                "restore the config, or train in a new folder"
-            )
-
-
-def _start(config: SuperresConfig, peak: float, device: torch.device) -> State:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = SuperResolver(Architecture(config.factor, config.width, config.depth, peak)).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=MOMENTA)
-    return State(network, copy.deepcopy(network), optimiser)
-
-
-def _restore(state: State, run: Path, origin: Origin) -> None:
-    stored = read_state(run, LAST)
-    same_data = {**stored["origin"], "store": origin.store} == asdict(origin)
-    if not same_data or stored["architecture"] != asdict(state.network.architecture):
-        raise RequestError(
-            f"{run} was begun on other training or validation molecules than those of {origin.store}: "
-            "name the store it was begun on, or train in a new folder"
-        )
-    state.network.load_state_dict(stored["network"])
-    state.averaged.load_state_dict(stored["averaged"])
-    state.optimiser.load_state_dict(stored["optimiser"])
-    state.step, state.lowest, state.history = stored["step"], stored["lowest"], stored["history"]
-
-
-def _finish_stretch(
-    state: State, run: Path, origin: Origin, pairs: Pairs, validation: list[str], stretch: _Stretch
-) -> None:
-    """Validate, keep the model where it is the best so far, then put the state that a resumed run starts from."""
-    score = validate(state.averaged, pairs, validation)
-    seconds = sum(float(str(row["seconds"])) for row in state.history[-1:]) + time.monotonic() - stretch.started
-    loss = float(np.mean(stretch.losses)) if stretch.losses else None
-    row = {"step": state.step, "loss": loss, "validation_nmae": score, "seconds": round(seconds, 3)}
-    state.history.append(dict(row))
-    if score < state.lowest:
-        state.lowest = score
-        save_model(run, Model(state.averaged, origin, state.step))
-    write_state(
-        run,
-        LAST,
-        {
-            "origin": asdict(origin),
-            "architecture": asdict(state.network.architecture),
-            "network": state.network.state_dict(),
-            "averaged": state.averaged.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "step": state.step,
-            "lowest": state.lowest,
-            "history": state.history,
-        },
+def _build(config: SuperresConfig, peak: float) -> Network:
+    """Raises RequestError where crops of the config do not suit the network."""
+    architecture = describe_network(
+        config.model,
+        factor=config.factor,
+        width=config.width,
+        depth=config.depth,
+        levels=config.levels,
+        peak=peak,
+        fine_inputs=config.fine_inputs,
     )
-    write_history(run, state.history)
-
-
-@torch.no_grad()
-def _average(state: State) -> None:
-    kept = min(AVERAGING, state.step / (state.step + 9))
-    for averaged, current in zip(state.averaged.parameters(), state.network.parameters(), strict=True):
-        averaged.lerp_(current, 1 - kept)
+    network = build_network(architecture)
+    if config.crop % network.multiple:
+        near = config.crop - config.crop % network.multiple + network.multiple
+        raise RequestError(
+            f"crop = {config.crop}: model = {config.model!r} needs a multiple of {network.multiple}; use {near}"
+        )
+    return network

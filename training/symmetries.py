@@ -1,6 +1,7 @@
 """The 48 ways in which a cube can be turned and mirrored onto itself."""
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ AXES = tuple(permutations(range(3)))
 COUNT = 8 * len(AXES)
 
 
-def turn(values: NDArray[np.float32], symmetry: int) -> NDArray[np.float32]:
+def turn(values: NDArray[Any], symmetry: int) -> NDArray[Any]:
     """A view of `values`, shape (…, n, n, n), after one of the 48 symmetries: axes permuted, then reversed."""
     order, mirrors = divmod(symmetry, 8)
     leading = values.ndim - 3
@@ -17,7 +18,7 @@ def turn(values: NDArray[np.float32], symmetry: int) -> NDArray[np.float32]:
     return np.flip(turned, _reversed_axes(mirrors, leading))
 
 
-def turn_back(values: NDArray[np.float32], symmetry: int) -> NDArray[np.float32]:
+def turn_back(values: NDArray[Any], symmetry: int) -> NDArray[Any]:
     """The inverse of `turn`."""
     order, mirrors = divmod(symmetry, 8)
     leading = values.ndim - 3

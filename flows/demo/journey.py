@@ -12,7 +12,10 @@ COPIED = ("molecules.csv", "recipe.toml", "superres.toml")
 def travel(folder: Path, build: Callable[[Path, Path], None]) -> None:
     """Build, train and report in `folder`; whatever stands there already is kept and resumed."""
     from flows.report.page import write_report
-    from training.superres import evaluate_superres, read_config, train_superres
+    from training.config import SuperresConfig
+    from training.config_file import read_config
+    from training.evaluation import evaluate_superres
+    from training.superres import train_superres
 
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -23,7 +26,7 @@ def travel(folder: Path, build: Callable[[Path, Path], None]) -> None:
     print(f"1/3  dataset  {store}", flush=True)
     build(folder / "recipe.toml", store)
     print(f"2/3  model    {run}", flush=True)
-    train_superres(read_config(folder / "superres.toml"), store, run, resume=run.exists())
+    train_superres(read_config(folder / "superres.toml", SuperresConfig), run, resume=run.exists())
     print(evaluate_superres(run, store))
     print(f"3/3  report   {page}", flush=True)
     write_report(store, run, page)

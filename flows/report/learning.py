@@ -27,13 +27,15 @@ class Run:
     """What a run folder holds."""
 
     config: dict[str, Any]
-    history: list[dict[str, float]]  # one entry per checkpoint; NaN where nothing was measured
+    history: list[dict[str, float]]  # in order of steps; NaN where nothing was measured
     evaluation: dict[str, Any] | None  # None until it has been evaluated
 
 
 def read_run(run: Path) -> Run:
     """Raises RequestError or StoreError where there is no run."""
-    from training.checkpoint import CONFIG, EVALUATION, HISTORY
+    from training.checkpoint import CONFIG
+    from training.curves import HISTORY
+    from training.trained import EVALUATION
 
     config = read_record(run, CONFIG)
     with (run / HISTORY).open(encoding="utf-8", newline="") as lines:
@@ -43,8 +45,8 @@ def read_run(run: Path) -> Run:
 
 def predict_shown(dataset: Dataset, run: Path, ids: list[str]) -> list[Shown]:
     """The samples with what the run's best model makes of them."""
-    from training.checkpoint import load_model
     from training.evaluation import predict_sample
+    from training.trained import load_model
 
     model = load_model(run)
     names = (model.origin.input, model.origin.target)
@@ -96,13 +98,15 @@ def _results(evaluation: dict[str, Any]) -> list[str]:
 
 
 def history_figure(run: Run) -> go.Figure:
-    """Training loss and validation error against steps."""
-    steps = [row["step"] for row in run.history]
-    series = (("training crops", "loss", "#b9c4ce", 1.5), ("validation split", "validation_nmae", TEAL, 2.2))
+    """Training loss, where it is an NMAE too, and validation error against steps."""
+    series = [("validation split", "validation", TEAL, 2.2)]
+    if run.config["loss"] == "nmae":
+        series.insert(0, ("training split", "loss", "#b9c4ce", 1.5))
+    measured = {key: [row for row in run.history if not np.isnan(row[key])] for _, key, _, _ in series}
     lines = [
         go.Scatter(
-            x=steps,
-            y=[100 * row[key] for row in run.history],
+            x=[row["step"] for row in measured[key]],
+            y=[100 * row[key] for row in measured[key]],
             name=name,
             mode="lines+markers",
             line={"color": colour, "width": width},
@@ -113,7 +117,7 @@ def history_figure(run: Run) -> go.Figure:
     ]
     curve = style(go.Figure(lines), 300)
     curve.update_xaxes(title_text="steps")
-    drawn = [max(value, LEAST_DRAWN) for line in lines for value in line.y if value == value]
+    drawn = [max(value, LEAST_DRAWN) for line in lines for value in line.y]
     ticks = logarithmic_ticks(min(drawn), max(drawn))
     return curve.update_yaxes(title_text="NMAE, %", type="log", tickformat="~g", tickvals=ticks)
 

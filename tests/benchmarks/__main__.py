@@ -1,7 +1,9 @@
 """`make bench`: each figure is a ratio to a named peer, measured interleaved in one process on one thread.
 
-`make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, workers, codec, and those that
-are not run unless named, labels and scale.
+The loader's are of wall time, with the processes and threads that it says.
+
+`make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, workers, codec, voxelizing,
+loader, and those that are not run unless named, labels and scale.
 """
 
 import os
@@ -9,7 +11,7 @@ import sys
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before NumPy is imported
 
-from tests.benchmarks import builds, codec, collocation, dft, growth, labels, scale, workers
+from tests.benchmarks import builds, codec, collocation, dft, growth, labels, loader, scale, voxelizing, workers
 
 BENCHMARKS = {
     "collocation": collocation.main,
@@ -18,6 +20,8 @@ BENCHMARKS = {
     "builds": builds.main,
     "workers": workers.main,
     "codec": codec.main,
+    "voxelizing": voxelizing.main,
+    "loader": loader.main,
     "labels": labels.main,
     "scale": scale.main,
 }

@@ -14,7 +14,8 @@ from storage.objects import read_record
 from storage.reader import open_dataset
 from tests.flows.small_build import rhoflow, write_recipe
 from training.config import SuperresConfig
-from training.superres import evaluate_superres, train_superres
+from training.evaluation import compare_errors, evaluate_superres
+from training.superres import train_superres
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=alert(1)>&"
@@ -46,7 +47,8 @@ def page(store: Path) -> Path:
 def run(store: Path) -> Path:
     """Four steps of training, and their evaluation."""
     folder = store.parent / "run"
-    train_superres(SuperresConfig(steps=4, batch=1, crop=8, width=4, depth=1, checkpoint_steps=2), store, folder)
+    config = SuperresConfig(store=(store,), steps=4, batch=1, crop=8, width=4, depth=1, checkpoint_steps=2)
+    train_superres(config, folder)
     evaluate_superres(folder, store)
     return folder
 
@@ -106,7 +108,7 @@ def test_a_run_shows_what_it_predicts_and_what_that_is_worth(store: Path, run: P
     assert '<option value="prediction">' in text
     assert '<option value="prediction − target">' in text
     evaluation = read_record(run, "evaluation.json")
-    assert f"<b>{evaluation['factor']:.1f} times smaller</b>" in text
+    assert f"<b>{compare_errors(float(str(evaluation['factor'])))}</b>" in text
     table = open_dataset(store).table
     scores = text.split("scores-figure", 1)[1].split("history-figure", 1)[0]
     assert all(id in scores for id in table.index[table["split"] == "test"])

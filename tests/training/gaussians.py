@@ -1,6 +1,7 @@
 """A small dataset without chemistry: each atom a Gaussian, wide in the guess and narrow in the target."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,12 @@ from storage.schema import Conformer, Grid, Sample
 from storage.seal import seal
 from storage.writer import write_shard
 
-RECIPE = {"source": {"path": ""}, "grid": {"sampling": "cell"}, "channels": {"gradient_magnitude": []}}
+RECIPE = {
+    "electrons": "valence",
+    "source": {"path": ""},
+    "grid": {"sampling": "cell"},
+    "channels": {"gradient_magnitude": []},
+}
 CELLS = 20
 SPACING = 0.5  # bohr
 ELECTRONS = {1: 1.0, 6: 4.0, 8: 6.0}
@@ -48,13 +54,23 @@ def make_conformer(name: str) -> Conformer:
     return Conformer(f"{name}#0", numbers, positions, 0, 0, "", name)
 
 
-def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Path:
-    """A sealed store with so many samples in each split."""
+def make_grid(shape: tuple[int, int, int], spacing: float = SPACING) -> Grid:
+    """Centred on the coordinate origin."""
+    x, y, z = (-spacing * (cells - 1) / 2 for cells in shape)
+    return Grid(shape, (spacing,) * 3, (x, y, z))
+
+
+def write_store(store: Path, splits: Mapping[str, int], prefix: str = "", grids: Sequence[Grid] = (GRID,)) -> Path:
+    """A sealed store with so many samples in each split, on each of the grids in turn."""
     names = [(split, f"{prefix}{split}-{k}") for split, count in splits.items() for k in range(count)]
     conformers = [(split, make_conformer(name)) for split, name in names]
-    planned = [PlannedSample(one, GRID, split, np.eye(3)) for split, one in conformers]
+    planned: dict[int, list[PlannedSample]] = {}
+    for (split, one), grid in zip(conformers, cycle(grids), strict=False):
+        planned.setdefault(max(grid.shape), []).append(PlannedSample(one, grid, split, np.eye(3)))
+    planned = dict(sorted(planned.items()))
+    counts = {cells: len(samples) for cells, samples in planned.items()}
     channels = [ChannelLayout(name, "electrons bohr-3", name) for name in EXPONENTS]
-    generation = GenerationPlan(1, {CELLS: 0}, {CELLS: len(planned)}, [], {}, [], {}, {})
+    generation = GenerationPlan(1, dict.fromkeys(planned, 0), counts, [], {}, [], {}, {})
     plan = Plan(4, channels, [], False, [generation])
     begin_store(store, Header(RECIPE, ""))
     rows = [
@@ -62,9 +78,9 @@ def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Pat
     ]
     write_generation(store, Generation(1, "", "", None, 0, 1, [Run(0, 0, len(rows))]))
     write_conformer_part(store, 0, rows, {})
-    write_plan(store, plan, {CELLS: planned}, [])
+    write_plan(store, plan, planned, [])
     for shard in plan.shards():
-        samples = [_compute(sample.conformer) for sample in read_shard_samples(store, shard)]
+        samples = [_compute(sample.conformer, sample.grid) for sample in read_shard_samples(store, shard)]
         objects = write_shard(store, plan, shard, samples)
         outcomes = [Outcome(sample.conformer.id, "ok", facts=sample.checks) for sample in samples]
         write_receipt(store, Receipt(shard.number, outcomes, objects, {}))
@@ -72,11 +88,11 @@ def write_store(store: Path, splits: Mapping[str, int], prefix: str = "") -> Pat
     return store
 
 
-def _compute(conformer: Conformer) -> Sample:
-    channels = {name: sum_gaussians(conformer, name) for name in EXPONENTS}
+def _compute(conformer: Conformer, grid: Grid) -> Sample:
+    channels = {name: sum_gaussians(conformer, name, grid) for name in EXPONENTS}
     checks: dict[str, float] = {}
     for name, values in channels.items():
         checks[f"{name}_mean"] = float(values.mean(dtype=np.float64))
         checks[f"{name}_square_mean"] = float(np.square(values, dtype=np.float64).mean())
         checks[f"{name}_maximum"] = float(values.max())
-    return Sample(conformer, GRID, channels, checks=checks)
+    return Sample(conformer, grid, channels, checks=checks)

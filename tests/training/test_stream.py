@@ -1,69 +1,164 @@
-"""Which crops a training sees, in which order."""
+"""Every rank, reader and resumed run sees its part of the same batches, and faults come in their turn."""
 
+import threading
+import time
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-import training.pairs
 from storage.errors import StoreError
-from storage.reader import open_dataset
-from tests.training.gaussians import CELLS, make_conformer, sum_gaussians
-from training.pairs import Pairs, split_ids
-from training.stream import Stream, cut
+from tests.training.gaussians import GRID, make_grid, write_store
+from training.batch import Batch, Draw
+from training.catalog import Catalog, read_catalog
+from training.stored import Cutting, StoredBoxes
+from training.stream import Stream, StreamSettings
+
+CHANNELS = ("guess", "target")
+Ids = list[tuple[str, ...]]
 
 
-def make_stream(store: Path, seed: int = 1, batch: int = 4, crop: int = 12) -> Stream:
-    dataset = open_dataset(store)
-    return Stream(Pairs(dataset, "guess", "target"), split_ids(dataset, "train"), batch, crop, 2, seed)
+@pytest.fixture(scope="session")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """23 samples in two size classes."""
+    grids = [GRID, make_grid((12,) * 3), GRID]
+    store = write_store(tmp_path_factory.mktemp("stream") / "some.zarr", {"train": 23}, grids=grids)
+    return read_catalog([store], "train", CHANNELS)
 
 
-def test_a_step_sees_the_same_crops_whatever_was_read_before(store: Path) -> None:
-    stream = make_stream(store)
-    early = [stream.read(step) for step in range(6)]
-    late = make_stream(store).read(5)
-    assert np.array_equal(early[5].guess, late.guess)
-    assert np.array_equal(early[5].target, late.target)
+def open_stream(catalog: Catalog, *, crop: int = 0, rank: int = 0, world: int = 1, workers: int = 0) -> Stream:
+    boxes = StoredBoxes(catalog, *CHANNELS, Cutting(crop, 2, turn=True, seed=4))
+    settings = StreamSettings(6, 2, 9, by_class=not crop, rank=rank, world=world, workers=workers)
+    return Stream(boxes, catalog, settings)
 
 
-def test_steps_epochs_and_seeds_differ(store: Path) -> None:
-    seen = [make_stream(store, seed).read(step).guess.tobytes() for seed in (1, 2) for step in (0, 1, 4)]
-    assert len(set(seen)) == len(seen)
+def take(stream: Stream, first: int, last: int) -> list[Batch]:
+    batches = stream.batches(first)
+    taken = list(islice(batches, last - first))
+    batches.close()
+    return taken
 
 
-def test_every_epoch_takes_each_sample_once(store: Path) -> None:
-    # A crop as large as the box is the whole box, turned: its sorted values name the sample.
-    stream = make_stream(store, batch=16, crop=CELLS)
-    samples = {np.sort(stream.pairs[id].guess.ravel()).tobytes() for id in stream.ids}
-    assert len(samples) == 16
-    for epoch in range(3):
-        assert {np.sort(crop.ravel()).tobytes() for crop in stream.read(epoch).guess} == samples
+def gather(catalog: Catalog, world: int, workers: int, first: int, last: int, crop: int = 0) -> Ids:
+    """Ids of every step from `first` to `last` (exclusive), put together from all ranks."""
+    parts = [
+        take(open_stream(catalog, crop=crop, rank=rank, world=world, workers=workers), first, last)
+        for rank in range(world)
+    ]
+    steps = []
+    for step in range(last - first):
+        ids = [""] * sum(len(part[step].ids) for part in parts)
+        for rank in range(world):
+            ids[rank::world] = parts[rank][step].ids
+        steps.append(tuple(ids))
+    return steps
 
 
-def test_guess_and_target_are_cut_and_turned_alike(store: Path) -> None:
-    crops = make_stream(store).read(3)
-    for guess, target in zip(crops.guess, crops.target, strict=True):
-        # Both have their nuclei in the same cells.
-        assert np.corrcoef(guess.ravel(), target.ravel())[0, 1] > 0.95
+@pytest.mark.parametrize("crop", [0, 8])
+def test_every_world_and_any_workers_see_the_same_samples(catalog: Catalog, crop: int) -> None:
+    steps = open_stream(catalog, crop=crop).order.steps
+    expected = gather(catalog, 1, 0, 0, 2 * steps, crop)
+    for epoch in range(2):
+        seen = [id for ids in expected[epoch * steps : (epoch + 1) * steps] for id in ids]
+        assert sorted(seen) == sorted(catalog.ids)
+    assert gather(catalog, 2, 1, 0, 2 * steps, crop) == expected
+    assert gather(catalog, 4, 3, 0, 2 * steps, crop) == expected
 
 
-def test_a_crop_larger_than_the_box_is_filled_with_vacuum(store: Path) -> None:
-    crops = make_stream(store, crop=CELLS + 4).read(0)
-    assert crops.guess.shape == (4, CELLS + 4, CELLS + 4, CELLS + 4)
-    assert np.count_nonzero(crops.guess[0]) <= CELLS**3
-    assert cut(np.ones((2, 2, 2), dtype=np.float32), (0, 0, 0), 3).sum() == 8
+def test_a_run_resumed_in_mid_epoch_with_another_world_sees_what_was_left(catalog: Catalog) -> None:
+    whole = gather(catalog, 1, 0, 0, 10)
+    assert gather(catalog, 2, 1, 0, 3) + gather(catalog, 4, 3, 3, 7) + gather(catalog, 1, 2, 7, 10) == whole
 
 
-def test_pairs_beyond_the_memory_bound_are_read_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.pairs, "KEPT_BYTES", 3 * 2 * 4 * CELLS**3)
-    dataset = open_dataset(store)
-    pairs = Pairs(dataset, "guess", "target")
-    for id in [*dataset.ids, *dataset.ids]:
-        expected = sum_gaussians(make_conformer(id.removesuffix("#0")), "target")
-        assert np.array_equal(pairs[id].target, expected)
-    assert len(pairs._kept) == 3
+def test_readers_change_no_value(catalog: Catalog) -> None:
+    for now, ahead in zip(take(open_stream(catalog), 0, 6), take(open_stream(catalog, workers=3), 0, 6), strict=True):
+        assert now.ids == ahead.ids
+        assert torch.equal(now.guess, ahead.guess)
+        assert torch.equal(now.target, ahead.target)
+        assert torch.equal(now.judged, ahead.judged)
 
 
-def test_a_missing_channel_is_named_with_those_there_are(store: Path) -> None:
-    with pytest.raises(StoreError, match=r"no channel 'sad', only guess, target: .*config"):
-        Pairs(open_dataset(store), "sad", "target")
+def test_whole_boxes_come_in_batches_of_one_class(catalog: Catalog) -> None:
+    classes = dict(zip(catalog.ids, catalog.cells.tolist(), strict=True))
+    for batch in take(open_stream(catalog), 0, 10):
+        assert {classes[id] for id in batch.ids} == {batch.guess.shape[1]}
+
+
+def test_a_rank_for_which_no_sample_is_left_gets_an_empty_batch(catalog: Catalog) -> None:
+    world = 6  # classes of 15 and 8 samples leave 3 and 2 of them
+    steps = open_stream(catalog).order.steps
+    last = [take(open_stream(catalog, rank=rank, world=world), steps - 2, steps) for rank in range(world)]
+    assert sorted(sum(len(part[step].ids) for part in last) for step in range(2)) == [2, 3]
+    for part in last:
+        for batch in part:
+            assert len(batch.ids) == len(batch.guess) == len(batch.target) == len(batch.judged)
+            assert batch.guess.ndim == 4
+
+
+class SlowBoxes:
+    """Counts what it reads, and cannot read one sample."""
+
+    def __init__(self, broken: int = -1) -> None:
+        self.broken, self.reads = broken, 0
+
+    def read(self, draws: Sequence[Draw]) -> Batch:
+        self.reads += 1
+        time.sleep(0.01)
+        if self.broken in [draw.sample for draw in draws]:
+            raise StoreError("shard 3 is damaged")
+        box = torch.zeros(len(draws), 2, 2, 2)
+        return Batch(tuple(str(draw.sample) for draw in draws), box, box, box > 0, 1.0)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_a_fault_comes_after_the_batches_before_it(catalog: Catalog, workers: int) -> None:
+    settings = StreamSettings(1, 100, 0, by_class=False, workers=workers)
+    order = [int(batch.ids[0]) for batch in take(Stream(SlowBoxes(), catalog, settings), 0, 8)]
+    batches = Stream(SlowBoxes(order[5]), catalog, settings).batches(0)
+    assert [int(next(batches).ids[0]) for _ in range(5)] == order[:5]
+    with pytest.raises(StoreError, match="shard 3 is damaged"):
+        next(batches)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_a_stream_that_is_left_leaves_no_thread_and_reads_no_further(catalog: Catalog) -> None:
+    boxes = SlowBoxes()
+    batches = Stream(boxes, catalog, StreamSettings(1, 100, 0, by_class=False, workers=2)).batches(0)
+    next(batches)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert boxes.reads <= 4
+    read = boxes.reads
+    time.sleep(0.05)
+    assert boxes.reads == read
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_waiting_is_counted_where_reading_is_slower_than_learning(catalog: Catalog, workers: int) -> None:
+    stream = Stream(SlowBoxes(), catalog, StreamSettings(1, 100, 0, by_class=False, workers=workers))
+    started = time.perf_counter()
+    for _ in islice(stream.batches(0), 20):
+        if workers:
+            time.sleep(0.02)
+    spent = time.perf_counter() - started
+    assert stream.waited < 0.5 * spent if workers else stream.waited > 0.9 * spent
+
+
+def test_a_damaged_store_ends_a_training_by_name(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "damaged.zarr", {"train": 6})
+    shard = store / "cells_20/target/c.1.0.0.0"
+    shard.write_bytes(shard.read_bytes()[:1000])
+    stream = open_stream(read_catalog([store], "train", CHANNELS), workers=2)
+    message = rf"{shard} is damaged.*sample 'train-[45]#0' cannot be read: `rhoflow verify {store} --repair`"
+    with pytest.raises(StoreError, match=message):
+        take(stream, 0, stream.order.steps)
+
+
+def test_epochs_are_mixed_anew(catalog: Catalog) -> None:
+    steps = open_stream(catalog).order.steps
+    ids = gather(catalog, 1, 0, 0, 2 * steps)
+    assert ids[:steps] != ids[steps:]
+    assert np.unique([len(step) for step in ids]).tolist() == [2, 3, 6]

@@ -1,0 +1,93 @@
+"""Reads training configs: small TOML files whose every key is known and checked."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, asdict, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from storage.errors import RequestError
+from storage.objects import Json, Location, locate
+from training.config import Allowed, SuperresConfig, TrainingConfig
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+WANTED = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Raises RequestError naming file, key, value and remedy."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: is no TOML: {error}") from error
+    config = parse_config(content, kind, str(path))
+    stores = (path.parent / store if isinstance(store, Path) else store for store in config.store)
+    return replace(config, store=tuple(stores))
+
+
+def parse_config(content: Mapping[str, object], kind: type[Config], name: str) -> Config:
+    """A config from its keys. `name` is what errors call it."""
+    keys: dict[str, Field[Any]] = {one.name: one for one in fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
+            raise RequestError(f"{name}: {key} = {value!r}: unknown key; {remedy}")
+        values[key] = _read_stores(value, name) if key == "store" else _read_value(keys[key], value, name)
+    config = kind(**values)
+    check_together(config, name)
+    return config
+
+
+def config_values(config: TrainingConfig) -> dict[str, Json]:
+    """Every key with its value, ready for JSON; the inverse of `parse_config`."""
+    return {**asdict(config), "store": [str(store) for store in config.store]}
+
+
+def check_together(config: TrainingConfig, name: str) -> None:
+    """What single values cannot tell. Raises RequestError."""
+    if config.device not in ("auto", "cpu", "cuda") and not config.device.removeprefix("cuda:").isdigit():
+        raise RequestError(f'{name}: device = "{config.device}": use auto, cpu, cuda or cuda:N')
+    if config.weight_decay and config.optimiser != "adamw":
+        raise RequestError(f'{name}: weight_decay = {config.weight_decay}: needs optimiser = "adamw"')
+    if isinstance(config, SuperresConfig):
+        _check_superres(config, name)
+
+
+def _check_superres(config: SuperresConfig, name: str) -> None:
+    if config.input == config.target:
+        raise RequestError(f'{name}: target = "{config.target}": is the input too; name the density to be learned')
+    if config.fine_inputs and config.model != "published":
+        raise RequestError(f'{name}: fine_inputs = true: is for model = "published"; the others always have them')
+    if config.crop % config.factor:
+        near = config.crop - config.crop % config.factor + config.factor
+        raise RequestError(f"{name}: crop = {config.crop}: must be a multiple of factor = {config.factor}; use {near}")
+    if 0 < config.crop < 4 * config.factor:
+        raise RequestError(
+            f"{name}: crop = {config.crop}: must be at least 4 × factor = {4 * config.factor}, or 0 for whole boxes"
+        )
+
+
+def _read_stores(value: object, name: str) -> tuple[Location, ...]:
+    several = value if isinstance(value, list) else [value]
+    paths = [one for one in several if isinstance(one, str)]
+    if len(paths) < len(several):
+        raise RequestError(f"{name}: store = {value!r}: must be a path in quotes, or a list of them")
+    return tuple(locate(path) for path in paths)
+
+
+def _read_value(key: Field[Any], value: object, name: str) -> object:
+    kind: type = type(key.default)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise RequestError(f"{name}: {key.name} = {value!r}: must be {WANTED[kind]}")
+    allowed: Allowed = key.metadata.get("allowed", Allowed())
+    if fault := allowed.find_fault(value):
+        raise RequestError(f"{name}: {key.name} = {value!r}: {fault}")
+    return value

@@ -1,0 +1,27 @@
+"""Files of tensors and plain values, put in place in one move: a kill leaves the old one or the new one."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from storage.errors import StoreError
+from storage.objects import write_object
+
+
+def write_tensors(run: Path, name: str, content: dict[str, Any]) -> None:
+    """Tensors and plain values only, so that reading runs no code."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_object(run, name, buffer.getvalue())
+
+
+def read_tensors(run: Path, name: str) -> dict[str, Any]:
+    """On the CPU. Raises StoreError where the file is damaged."""
+    try:
+        content: dict[str, Any] = torch.load(run / name, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise StoreError(f"{run / name} is damaged ({error}): delete it, and train again or with --resume") from error
+    return content

@@ -1,0 +1,55 @@
+"""A trained network, with what it was trained on."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from storage.errors import RequestError
+from storage.objects import has_object
+from training.models.build import Network, architecture_values, build_network, read_architecture
+from training.tensor_files import read_tensors, write_tensors
+
+BEST = "best.pt"  # the averaged weights with the lowest validation NMAE
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The data a model was made from: what another store must have in common with it, and what it must not."""
+
+    stores: list[str]
+    input: str
+    target: str
+    spacing: tuple[float, float, float]  # bohr
+    groups: list[str]  # molecules seen in training or in choosing the checkpoint
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, ready to predict."""
+
+    network: Network
+    origin: Origin
+    step: int
+
+
+def save_model(run: Path, model: Model) -> None:
+    content = {
+        "architecture": architecture_values(model.network.architecture),
+        "weights": model.network.state_dict(),
+        "origin": asdict(model.origin),
+        "step": model.step,
+    }
+    write_tensors(run, BEST, content)
+
+
+def load_model(run: Path) -> Model:
+    """The best model of a run, on the CPU. Raises RequestError where there is none yet."""
+    if not has_object(run, BEST):
+        raise RequestError(
+            f"{run} holds no trained model ({BEST}): train it with `rhoflow train superres CONFIG {run}`"
+        )
+    content = read_tensors(run, BEST)
+    network = build_network(read_architecture(content["architecture"]))
+    network.load_state_dict(content["weights"])
+    origin = {**content["origin"], "spacing": tuple(content["origin"]["spacing"])}
+    return Model(network.eval(), Origin(**origin), content["step"])
