@@ -51,7 +51,7 @@ def list_methods(summary: dict[str, Summary]) -> list[str]:
     width = max(len("mean, 95 %"), *map(len, summary))
     lines = [
         f"{'mean, 95 %':<{width}}  {'NMAE %':<20}  {'|electron error|':<16}  {'largest e/bohr³':<21}"
-        f"  {'dipole D':<21}  {'quadrupole D·Å':<21}"
+        f"  {'dipole D':<21}  {'quadrupole D·Å'}"
     ]
     for name, one in summary.items():
         means = one.means
@@ -60,7 +60,7 @@ def list_methods(summary: dict[str, Summary]) -> list[str]:
             f"{means['electron_error'].mean:<16.0e}",
             *(f"{_interval(means[key], 3):<21}" for key in ("largest", "dipole_debye", "quadrupole_debye_angstrom")),
         ]
-        lines.append(f"{name:<{width}}  " + "  ".join(cells).rstrip())
+        lines.append(f"{name:<{width}}  {'  '.join(cells)}".rstrip())
     return lines
 
 
