@@ -64,7 +64,9 @@ def method_figure(evaluation: dict[str, Any]) -> go.Figure:
     )
     plot = style(go.Figure(bars), 70 + 30 * len(names)).update_layout(margin={"l": 190, "t": 10})
     plot.update_xaxes(title_text="mean NMAE against the target, %", rangemode="tozero", showgrid=True)
-    return plot.update_yaxes(type="category", showgrid=False, autorange="reversed", tickfont={"size": 12})
+    return plot.update_yaxes(
+        type="category", showgrid=False, autorange="reversed", ticksuffix="  ", tickfont={"size": 12}
+    )
 
 
 def region_figure(evaluation: dict[str, Any], regions: str, title: str) -> go.Figure:

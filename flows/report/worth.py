@@ -34,9 +34,10 @@ def worth(evaluation: dict[str, Any]) -> list[str]:
         figure(to_html(method_figure(evaluation), "methods-figure")),
         _compare_methods(evaluation),
         paragraph(
-            "Means over molecules, in brackets their 95 % intervals, from resampling molecules. Interpolation of the "
-            "coarse target knows the answer on coarse cells. Errors of moments are sizes of vectors and of traceless "
-            "tensors (Frobenius norm). The spread is the standard deviation of one molecule's NMAE over its rotations.",
+            "Means over molecules ± half the width of their 95 % intervals, from resampling molecules. Interpolation "
+            "of the coarse target knows the answer on coarse cells. Errors of moments are sizes of vectors and of "
+            "traceless tensors (Frobenius norm). The spread is the standard deviation of one molecule's NMAE over its "
+            "rotations.",
             "note",
         ),
         "<h3>Where the error lies</h3>",
@@ -68,16 +69,17 @@ def _compare_methods(evaluation: dict[str, Any]) -> str:
         columns["turned: NMAE, %"] = ("turned_nmae", lambda value: f"{100 * value:.2f}")
         columns["spread, %"] = ("turned_spread", lambda value: f"{100 * value:.2f}")
     rows = [
-        [name, *(_interval(one["means"][key], write) for key, write in columns.values())]
+        [name, *(_with_error(one["means"][key], write) for key, write in columns.values())]
         for name, one in evaluation["methods"].items()
     ]
-    whole = table(["method", *columns], rows, ["", *["number"] * len(columns)], "compact")
+    whole = table(["method", *columns], rows, ["name", *["number"] * len(columns)], "compact")
     return f'<div class="wide">{whole}</div>'
 
 
-def _interval(interval: dict[str, Any], write: Callable[[float], str]) -> str:
+def _with_error(interval: dict[str, Any], write: Callable[[float], str]) -> str:
+    """The mean, and half the width of its interval."""
     mean, low, high = (interval[key] for key in ("mean", "low", "high"))
-    return write(mean) if low is None else f"{write(mean)} [{write(low)}, {write(high)}]"
+    return write(mean) if low is None else f"{write(mean)} ± {write((high - low) / 2)}"
 
 
 def _percent(fraction: float) -> str:
