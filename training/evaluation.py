@@ -31,6 +31,7 @@ from training.unseen import check_spacing, check_target, check_turnable, check_u
 from training.wavefunctions import WavefunctionBoxes
 
 SEED = 1  # of the rotations
+FLOOR = 1e-12  # of an NMAE, where two are divided
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Evaluation:
     @property
     def factor(self) -> float:
         """How many times smaller the model's mean error is than the guess's."""
-        return self.guess_nmae / max(self.model_nmae, 1e-12)
+        return max(self.guess_nmae, FLOOR) / max(self.model_nmae, FLOOR)
 
     def __str__(self) -> str:
         samples = f"{len(self.scores)} sample" + ("s" if len(self.scores) > 1 else "")

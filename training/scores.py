@@ -26,7 +26,7 @@ class Errors:
     quadrupole: float  # Frobenius norm of the error, debye·Å
     by_distance: list[float]  # ∫|Δρ| over each bin of distance from the nearest nucleus, electrons
     by_element: dict[str, float]  # ∫|Δρ| over the cells nearest to each element, electrons
-    turned_nmae: list[float]  # of the molecule turned at random, once for each rotation
+    turned_nmae: list[float]  # of the molecule turned at random, in boxes that fit it, once for each rotation
 
 
 @dataclass(frozen=True)

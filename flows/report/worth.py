@@ -36,8 +36,8 @@ def worth(evaluation: dict[str, Any]) -> list[str]:
         paragraph(
             "Means over molecules ± half the width of their 95 % intervals, from resampling molecules. Interpolation "
             "of the coarse target knows the answer on coarse cells. Errors of moments are sizes of vectors and of "
-            "traceless tensors (Frobenius norm). The spread is the standard deviation of one molecule's NMAE over its "
-            "rotations.",
+            "traceless tensors (Frobenius norm). Turned molecules lie in boxes that fit them; the spread is the "
+            "standard deviation of one molecule's NMAE over its rotations.",
             "note",
         ),
         "<h3>Where the error lies</h3>",
