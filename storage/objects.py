@@ -6,7 +6,8 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -122,11 +123,15 @@ def checksum_object(store: Location, key: str) -> str:
         return ""
 
 
-def flush_object(store: Location, key: str) -> None:
-    """Force an object that was written without `write_object` to disk, with its entry in its folder."""
-    if isinstance(store, Path):
-        flush(store / key)
-        flush((store / key).parent)
+def flush_objects(store: Location, keys: Iterable[str]) -> None:
+    """Force objects that were written without `write_object` to disk, with their entries in their folders.
+
+    All at once: the file system then writes its journal once, not once for each.
+    """
+    if isinstance(store, Path) and (paths := [store / key for key in keys]):
+        folders = {path.parent for path in paths}
+        with ThreadPoolExecutor(len(paths) + len(folders)) as threads:
+            list(threads.map(flush, [*paths, *folders]))
 
 
 def flush(path: Path) -> None:

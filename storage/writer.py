@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.layout import class_key, open_group, shard_objects
-from storage.objects import Location, checksum_object, delete_object, flush_object, has_object
+from storage.objects import Location, checksum_object, delete_object, flush_objects, has_object
 from storage.plan import Plan, Shard
 from storage.schema import Sample
 
@@ -29,8 +29,7 @@ def write_shard(store: Location, plan: Plan, shard: Shard, samples: Sequence[Sam
         occupations = [None if state is None else state.occupations for state in states]
         written += _write_rows(store, group, shard, f"orbitals_{density}", orbitals)
         written += _write_rows(store, group, shard, f"occupations_{density}", occupations)
-    for key in written:
-        flush_object(store, key)  # all at the end: the file system then writes its journal once
+    flush_objects(store, written)
     return {key: checksum_object(store, key) for key in written}
 
 

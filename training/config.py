@@ -71,6 +71,7 @@ class SuperresConfig(TrainingConfig):
     factor: int = key(2, among=(2, 4))  # fine cells along an edge of the coarse cells that the network works on
     model: str = key("unet", among=("unet", "published"))
     width: int = key(32, above=0)  # features per coarse cell
-    depth: int = key(4, above=0)
+    depth: int = key(2, above=0)  # residual blocks; of the U-Net, on the way down and up again at each level
+    levels: int = key(3, above=0)  # of the U-Net: coarse cells, cells twice as wide, …
     fine_inputs: bool = False  # the published network sees what ours sees
     loss: str = key("nmae", among=("nmae", "mae", "mse", "smooth"))

@@ -147,11 +147,11 @@ class _Loop(Generic[B]):
         self.meter.start_lap()
 
     def save(self) -> None:
-        """The state that a resumed run starts from, then the history in it."""
+        """Last the state, from which a resumed run starts: what was written before, it writes again."""
         self.state.seconds = time.monotonic() - self.begun
         if self.team.leads:
-            save_state(self.state, self.run, self.task.stores, self.config)
             write_history(self.run, self.state.history)
+            save_state(self.state, self.run, self.task.stores, self.config)
 
     def _take_step(self, batches: Iterator[B]) -> None:
         """One step stays in flight, so that the device need not wait for its loss to be read."""

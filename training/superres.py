@@ -134,8 +134,16 @@ def find_peak(datasets: Sequence[Dataset], input: str) -> float:
 
 def _build(config: SuperresConfig, peak: float) -> Network:
     """Raises RequestError where crops of the config do not suit the network."""
-    shape = {"factor": config.factor, "width": config.width, "depth": config.depth}
-    network = build_network(describe_network(config.model, **shape, peak=peak, fine_inputs=config.fine_inputs))
+    architecture = describe_network(
+        config.model,
+        factor=config.factor,
+        width=config.width,
+        depth=config.depth,
+        levels=config.levels,
+        peak=peak,
+        fine_inputs=config.fine_inputs,
+    )
+    network = build_network(architecture)
     if config.crop % network.multiple:
         near = config.crop - config.crop % network.multiple + network.multiple
         raise RequestError(

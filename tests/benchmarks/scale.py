@@ -20,7 +20,7 @@ from storage.receipts import read_receipt
 from tests.benchmarks.builds import rhoflow
 
 SAMPLES = 100_000
-WORKERS = 8  # on two cores: nearly all of a sample's time is sleep
+WORKERS = 2  # one for each core
 SHARD_SAMPLES = 16
 ASLEEP = 0.06  # seconds of every sample, so that a shard takes one
 SECONDS_BETWEEN_LOOKS = 0.5

@@ -25,13 +25,13 @@ def build_network(architecture: Architecture) -> Network:
 
 
 def describe_network(
-    model: str, *, factor: int, width: int, depth: int, peak: float, fine_inputs: bool = False
+    model: str, *, factor: int, width: int, depth: int, levels: int, peak: float, fine_inputs: bool
 ) -> Architecture:
     """The architecture that a config asks for. Raises RequestError where there is no such model."""
     if model == "published":
         return PublishedArchitecture(factor, width, depth, fine_inputs)
     if model == "unet":
-        return UNetArchitecture(factor, width, depth, peak)
+        return UNetArchitecture(factor, width, depth, peak, levels)
     raise RequestError(f'model = "{model}": there is no such network; use {" or ".join(KINDS)}')
 
 

@@ -29,13 +29,13 @@ def coarsen(fine: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     filled = np.pad(fine, [(0, -n % factor) for n in fine.shape])
     x, y, z = (n // factor for n in filled.shape)
     means = filled.reshape(x, factor, y, factor, z, factor).mean(axis=(1, 3, 5), dtype=np.float64)
-    return means.astype(np.float32)
+    return np.asarray(means, dtype=np.float32)
 
 
 def _refine(coarse: NDArray[np.float32], factor: int, make_matrix: Callable[[int, int], Matrix]) -> NDArray[np.float32]:
     x, y, z = (make_matrix(cells, factor) for cells in coarse.shape)
     fine = np.einsum("ai,bj,ck,ijk->abc", x, y, z, coarse.astype(np.float64), optimize=True)
-    return fine.astype(np.float32)
+    return np.asarray(fine, dtype=np.float32)
 
 
 @lru_cache
@@ -49,7 +49,7 @@ def linear_matrix(cells: int, factor: int) -> Matrix:
 
 @lru_cache
 def fourier_matrix(cells: int, factor: int) -> Matrix:
-    """(factor·cells, cells). A wave's average over a cell is its value in the middle, times a sinc of the cell's width."""
+    """(factor·cells, cells). A wave's average over a cell is its value in the middle, times a sinc of the width."""
     waves = np.fft.rfftfreq(cells)  # per coarse cell
     sharpened = np.fft.rfft(np.eye(cells), axis=0) * (np.sinc(waves / factor) / np.sinc(waves))[:, None]
     shifts = (np.arange(factor) + 0.5) / factor - 0.5  # of fine cells from the middle of theirs, in coarse cells

@@ -72,7 +72,7 @@ class PublishedBlock(nn.Module):
 
 
 class PixelShuffle(nn.Module):
-    """Eight features of a cell become one feature of its eight parts: (batch, 8·c, x, y, z) to (batch, c, 2x, 2y, 2z)."""
+    """Eight features of a cell become one of its eight parts: (batch, 8·c, x, y, z) to (batch, c, 2x, 2y, 2z)."""
 
     def forward(self, features: Tensor) -> Tensor:
         batch, folded, x, y, z = features.shape

@@ -32,7 +32,7 @@ class UNetArchitecture:
     width: int  # features of a coarse cell; cells twice as wide have twice as many
     depth: int  # residual blocks on the way down and up again, at each width of cells
     peak: float  # the input's largest value in the training split, electrons/bohr³
-    levels: int = 3  # widths of cells: coarse ones, twice as wide, …
+    levels: int  # widths of cells: coarse ones, twice as wide, …
 
 
 class UNet(nn.Module):
