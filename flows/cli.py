@@ -450,15 +450,23 @@ def superres(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="the folder of a training run")],
     store: StorePath,
+    beside: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(metavar="RUN", help="another run that learnt the same target; several: again"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="whose molecules are judged")] = "test",
+    rotations: Annotated[int, typer.Option(min=0, help="of each molecule, at random, from its kept wavefunctions")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score a trained model on the test split, beside the guess on the same grid.
+    """Score a trained model on the test split: NMAE, electrons, moments; by distance and element; turned molecules.
 
-    Example: `rhoflow evaluate run molecules.zarr`
+    Beside it the guess, other runs, and interpolation of coarse cells. RUN/evaluation.json holds all of it.
+
+    Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
     """
     from training.evaluation import evaluate_superres
 
-    evaluation = evaluate_superres(run, store)
+    evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
     print((run / "evaluation.json").read_text() if as_json else evaluation)
 
 
