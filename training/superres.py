@@ -119,7 +119,9 @@ def choose_samples(catalog: Catalog, count: int) -> Catalog:
 def describe_origin(config: SuperresConfig, training: Catalog, validation: Catalog) -> Origin:
     groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
     stores = [str(store) for store in config.store]
-    return Origin(stores, config.input, config.target, training.spacing, groups)
+    elements = np.unique(training.numbers).tolist()
+    recipe = training.datasets[0].attributes["recipe"]
+    return Origin(stores, config.input, config.target, training.spacing, groups, elements, recipe)
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:

@@ -1,7 +1,8 @@
 """A trained network, with what it was trained on."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from storage.errors import RequestError
 from storage.objects import has_object
@@ -21,6 +22,8 @@ class Origin:
     target: str
     spacing: tuple[float, float, float]  # bohr
     groups: list[str]  # molecules seen in training or in choosing the checkpoint
+    elements: list[int] = field(default_factory=list)  # atomic numbers seen in training
+    recipe: dict[str, Any] = field(default_factory=dict)  # of the first store: how a guess is made, and on which grid
 
 
 @dataclass(frozen=True)
