@@ -42,9 +42,7 @@ def predict_turned(
 
 
 @torch.no_grad()
-def predict_uncorrected(
-    network: Network, guess: NDArray[np.float32], memory: float = math.inf
-) -> NDArray[np.float32]:
+def predict_uncorrected(network: Network, guess: NDArray[np.float32], memory: float = math.inf) -> NDArray[np.float32]:
     """What the network says before its electrons are counted, in tiles where the box needs more bytes than `memory`.
 
     Vacuum fills the box up to the network's multiple. Raises RequestError where even tiles need more.
