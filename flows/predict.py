@@ -68,7 +68,7 @@ class Predictor:
     calibration: Calibration | None
     memory_gib: float
 
-    def write(self, guess: Guess, file: Path, format: str) -> Prediction:
+    def write(self, id: str, guess: Guess, file: Path, format: str) -> Prediction:
         """Predict a density, and write it."""
         volume, conformer = guess.grid.cell_volume, guess.conformer
         memory = self.memory_gib * GIB
@@ -80,7 +80,7 @@ class Predictor:
         write_volume(file, format, Volume(scene, {FIELD: predicted.density}, remarks))
         electrons = volume * float(predicted.density.sum(dtype=np.float64))
         message = f"trained without {', '.join(SYMBOLS[number] for number in unseen)}" if unseen else ""
-        return Prediction(conformer.id, "ok", message, str(file), electrons, expected)
+        return Prediction(id, "ok", message, str(file), electrons, expected)
 
 
 def predict(wanted: Wanted) -> list[Prediction]:
@@ -100,7 +100,7 @@ def predict(wanted: Wanted) -> list[Prediction]:
     if len(guesses.ids) != 1:
         raise RequestError(f"{wanted.input} holds {len(guesses.ids)} molecules, not one: let OUT be a folder")
     try:
-        return [predictor.write(guesses[0], wanted.out, choose_format(wanted.out, wanted.format))]
+        return [predictor.write(guesses.ids[0], guesses[0], wanted.out, choose_format(wanted.out, wanted.format))]
     except MoleculeFailed as failure:
         raise RequestError(f"{wanted.input}: {failure.reason}: {failure}") from failure
 
@@ -111,7 +111,7 @@ def _predict_all(guesses: Guesses, predictor: Predictor, folder: Path, format: s
     with Meter("predict", len(guesses.ids)) as meter:
         for number, id in enumerate(guesses.ids):
             try:
-                predictions.append(predictor.write(guesses[number], folder / f"{id}.{format}", format))
+                predictions.append(predictor.write(id, guesses[number], folder / f"{id}.{format}", format))
             except MoleculeFailed as failure:
                 predictions.append(Prediction(id, failure.reason, str(failure)))
             meter.advance(1, failed=int(predictions[-1].outcome != "ok"))
