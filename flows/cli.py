@@ -459,8 +459,8 @@ def evaluate(
     from training.evaluation import evaluate_superres
     from training.spreads import evaluate_expectations
 
-    evaluation, trial = evaluate_superres(run, store), evaluate_expectations(run, store)
-    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}\n{trial}")
+    evaluation, foresight = evaluate_superres(run, store), evaluate_expectations(run, store)
+    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}\n{foresight}")
 
 
 @app.command()

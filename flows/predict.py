@@ -111,7 +111,9 @@ def _predict_all(guesses: Guesses, predictor: Predictor, folder: Path, format: s
     with Meter("predict", len(guesses.ids)) as meter:
         for number, id in enumerate(guesses.ids):
             try:
-                predictions.append(predictor.write(id, guesses[number], folder / f"{id}.{format}", format))
+                predictions.append(
+                    predictor.write(id, guesses[number], folder / f"{id.replace('#', '_')}.{format}", format)
+                )
             except MoleculeFailed as failure:
                 predictions.append(Prediction(id, failure.reason, str(failure)))
             meter.advance(1, failed=int(predictions[-1].outcome != "ok"))

@@ -30,7 +30,7 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Foresight:
     """How the calibration fared on molecules that neither it nor the model had seen."""
 
     store: str
@@ -57,7 +57,7 @@ class Calibration:
     scale: float
     power: float
     factor: float
-    trial: Trial | None = None
+    foresight: Foresight | None = None
 
     def expect(self, spread: float) -> float:
         """NMAE of a prediction, from its spread."""
@@ -74,12 +74,12 @@ def fit_calibration(signs: Sequence[Sign], step: int) -> Calibration:
     return Calibration(step, len(signs), float(np.exp(level)), 1 + slope, _find_factor(residuals))
 
 
-def try_calibration(calibration: Calibration, signs: Sequence[Sign], store: str) -> Trial:
+def prove_calibration(calibration: Calibration, signs: Sequence[Sign], store: str) -> Foresight:
     errors = np.array([sign.nmae for sign in signs])
     expected = np.array([calibration.expect(sign.spread) for sign in signs])
     residuals = np.log(np.maximum(errors, SMALLEST) / expected)
     means = float(expected.mean()), float(errors.mean())
-    return Trial(store, len(signs), correlate_ranks(expected, errors), _find_factor(residuals), *means)
+    return Foresight(store, len(signs), correlate_ranks(expected, errors), _find_factor(residuals), *means)
 
 
 def correlate_ranks(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -100,8 +100,8 @@ def read_calibration(run: Path) -> Calibration | None:
         return None
     record = dict(read_record(run, CALIBRATION))
     try:
-        trial = record.pop("trial")
-        return Calibration(**record, trial=Trial(**trial) if trial else None)  # type: ignore[arg-type]
+        foresight = record.pop("foresight")
+        return Calibration(**record, foresight=Foresight(**foresight) if foresight else None)  # type: ignore[arg-type]
     except (KeyError, TypeError) as error:
         raise StoreError(
             f"{run / CALIBRATION} is damaged ({error}): delete it, `rhoflow evaluate` makes it again"

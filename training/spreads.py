@@ -8,11 +8,11 @@ from storage.objects import Location, locate
 from training.batch import Boxes, Draw, find_electrons
 from training.calibration import (
     Calibration,
+    Foresight,
     Sign,
-    Trial,
     fit_calibration,
+    prove_calibration,
     read_calibration,
-    try_calibration,
     write_calibration,
 )
 from training.catalog import read_catalog
@@ -33,15 +33,15 @@ def calibrate(run: Path, model: Model, boxes: Boxes, electrons: Sequence[float])
     return calibration
 
 
-def evaluate_expectations(run: Path, store: Location) -> Trial:
+def evaluate_expectations(run: Path, store: Location) -> Foresight:
     """How a run's expected errors fare on a store's test split; its calibration.json then says so."""
     model = load_model(run)
     model.network.to(choose_device("auto"))
     stores = [locate(name) for name in model.origin.stores]
     calibration = read_calibration(run) or calibrate(run, model, *_open_boxes(model, stores, "validation"))
-    trial = try_calibration(calibration, measure_signs(model, *_open_boxes(model, [store], "test")), str(store))
-    write_calibration(run, replace(calibration, trial=trial))
-    return trial
+    foresight = prove_calibration(calibration, measure_signs(model, *_open_boxes(model, [store], "test")), str(store))
+    write_calibration(run, replace(calibration, foresight=foresight))
+    return foresight
 
 
 def measure_signs(model: Model, boxes: Boxes, electrons: Sequence[float]) -> list[Sign]:

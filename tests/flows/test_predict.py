@@ -53,7 +53,7 @@ SMILES = {
     "cyanide": "C#N",
     "ethane": "CC",
 }
-CONFIG = SuperresConfig(steps=30, batch=2, crop=16, width=4, depth=1, levels=2, checkpoint_steps=15, device="cpu")
+CONFIG = SuperresConfig(steps=120, batch=2, crop=16, width=4, depth=1, levels=2, checkpoint_steps=40, device="cpu")
 XYZ = "3\nwater\nO 0.0 0.0 0.1173\nH 0.0 0.7572 -0.4692\nH 0.0 -0.7572 -0.4692\n"
 VOLUME = (0.4 / 0.529177210903) ** 3
 
@@ -89,7 +89,7 @@ def want(run: Path | str, input: Path | str, out: Path, **more: object) -> Wante
 
 
 def count_guess(smiles: str) -> float:
-    """Electrons of GFN2's density in the box that the recipe lays around a molecule, by another route than predict's."""
+    """Electrons of GFN2's density in the box that the recipe lays around a molecule, by another route."""
     from flows.plan import place
 
     recipe = parse_recipe(RECIPE, Path("recipe.toml"))
@@ -146,11 +146,25 @@ def test_a_store_s_guesses_are_taken_as_they_are(run: Path, store: Path, tmp_pat
     for id, one in predicted.items():
         assert one.electrons == pytest.approx(dataset.table.loc[id, "guess_box_electrons"], abs=1e-4)
     sample = dataset["ethane#0"]
-    values = read_volume(tmp_path / "out" / "ethane#0.cube").fields[FIELD]
+    values = read_volume(tmp_path / "out" / "ethane_0.cube").fields[FIELD]
     errors = [np.abs(one - sample.channels["target"]).sum() for one in (values, sample.channels["guess"])]
     assert errors[0] < 0.7 * errors[1]
     predict(want(run, SMILES["ethane"], tmp_path / "ethane.npz"))
     np.testing.assert_allclose(read_npz(tmp_path / "ethane.npz").fields[FIELD], values, atol=1e-5)
+
+
+def test_a_folder_of_predictions_becomes_a_store(home: Path, run: Path, store: Path, tmp_path: Path) -> None:
+    predict(want(run, store, tmp_path / "out"))
+    (tmp_path / "recipe.toml").write_text(
+        '[source]\npath = "out"\n[conformers]\nkeep = true\n[densities.predicted]\nengine = "file"\n'
+        '[grid]\nbox = "file"\nspacing_angstrom = 0.4\nclasses = [16, 20]\n[store]\nround_to = 0\n'
+    )
+    made = tmp_path / "predicted.zarr"
+    for arguments in (("plan", tmp_path / "recipe.toml", made), ("run", made), ("seal", made)):
+        rhoflow(home, *arguments)
+    stored = open_dataset(made)["ethane_0#0"]
+    np.testing.assert_array_equal(stored.channels["predicted"], read_npz(tmp_path / "out/ethane_0.npz").fields[FIELD])
+    assert stored.grid == open_dataset(store)["ethane#0"].grid
 
 
 def test_a_molecule_too_large_for_the_recipe_s_boxes_is_predicted(run: Path, tmp_path: Path) -> None:
@@ -170,10 +184,10 @@ def test_training_leaves_a_calibration(home: Path, run: Path, store: Path) -> No
     assert calibration
     assert calibration.step == load_model(run).step
     printed = rhoflow(home, "evaluate", run, store)
-    trial = read_calibration(run).trial  # type: ignore[union-attr]
-    assert trial
-    assert trial.expected_nmae == pytest.approx(trial.true_nmae, rel=0.5)
-    assert f"rank correlation {trial.spearman:.2f}" in printed
+    foresight = read_calibration(run).foresight  # type: ignore[union-attr]
+    assert foresight
+    assert foresight.expected_nmae == pytest.approx(foresight.true_nmae, rel=0.5)
+    assert f"rank correlation {foresight.spearman:.2f}" in printed
 
 
 def test_a_model_that_comes_along_has_a_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +204,7 @@ def test_a_model_that_comes_along_has_a_name(run: Path, tmp_path: Path, monkeypa
         ("C(C", "a.cube", r"C\(C: invalid_input: .* is no SMILES of a molecule"),
         ("absent.xyz", "a.cube", "absent.xyz: there is no such file, and this is no SMILES: check the path"),
         ("O", "a.xsf", "the ending is none of .cube, .*: take one, or give --format"),
-        ("O", "a.zarr", 'predictions are written as files: name a folder, .* engine = "file"'),
+        ("O", "a.zarr", 'predictions are written as files: name a folder, .*engine = "file"'),
         ("O", "absent/a.npz", "cannot be written .*: check the path"),
         ("[U]", "a.cube", r"\[U\]: "),
     ],
