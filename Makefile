@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test lint bench chaos environments image clean
+.PHONY: install demo test lint bench chaos pretrained environments image clean
 
 # About two minutes and 2.5 GB.
 install: .venv/installed
@@ -30,6 +30,10 @@ bench: install
 # Kills everything a build is made of, at random, and counts what is lost; about half an hour.
 chaos: install
 	$(BIN)/python -m tests.chaos $(ONLY)
+
+# A trained and evaluated run becomes a model that comes with the package: make pretrained RUN=run NAME=qm9-gfn2
+pretrained: install
+	$(BIN)/python -m training.publish $(RUN) $(NAME)
 
 # Three environments from nothing, each with only the extras its job names; needs a package registry.
 environments:

@@ -460,14 +460,48 @@ def evaluate(
 ) -> None:
     """Score a trained model on the test split: NMAE, electrons, moments; by distance and element; turned molecules.
 
-    Beside it the guess, other runs, and interpolation of coarse cells. RUN/evaluation.json holds all of it.
+    Beside it the guess, other runs, and interpolation of coarse cells; and how well the model foresees its errors.
+    RUN/evaluation.json holds all of it.
 
     Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
     """
     from training.evaluation import evaluate_superres
+    from training.spreads import evaluate_expectations
 
     evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
-    print((run / "evaluation.json").read_text() if as_json else evaluation)
+    foresight = evaluate_expectations(run, store)
+    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}\n{foresight}")
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="the folder of a training run, or the name of a model that comes along")],
+    input: Annotated[str, typer.Argument(help="a SMILES; a file: xyz, sdf, smi, csv …; or a dataset")],
+    out: Annotated[Path, typer.Argument(help="a file that ends in .cube, .ccp4, .mrc or .npz; of several, a folder")],
+    format: Annotated[Optional[str], typer.Option(help="cube, ccp4 or npz; in a folder npz by default")] = None,  # noqa: UP045
+    smiles: Annotated[str, typer.Option(help="column of the SMILES, for tables")] = "smiles",
+    id: Annotated[Optional[str], typer.Option(help="column or tag of the ids; without one, row numbers")] = None,  # noqa: UP045
+    memory_gib: Annotated[float, typer.Option(min=0.1, help="what one molecule may take; larger ones go in tiles")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """The density of a molecule by a trained model, with the error to be expected; the guess is computed on the way.
+
+    A geometry that is given is kept; from a SMILES one is made. Of several molecules, those that fail are named, and
+    the rest goes on.
+
+    Example: `rhoflow predict qm9-gfn2 CCO ethanol.cube`
+    """
+    import json
+    from dataclasses import asdict
+
+    from flows.predict import Wanted
+    from flows.predict import predict as predict_densities
+
+    predictions = predict_densities(Wanted(run, input, out, format, smiles, id, memory_gib))
+    if as_json:
+        print(json.dumps([asdict(one) for one in predictions]))
+    else:
+        print("\n".join(map(str, predictions)))
 
 
 @app.command()

@@ -1,17 +1,16 @@
 """One sample's channels as a file for other programs."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.formats import CUBE_ENDINGS, Scene, Volume, write_ccp4, write_cube, write_npz
+from flows.volume_files import choose_format, write_volume
+from pipeline.formats import Scene, Volume
 from storage.errors import RequestError
 from storage.objects import Location
 from storage.plan import ChannelLayout, read_plan
 from storage.reader import Dataset, StoredSample, open_dataset
 
-WRITERS: Mapping[str, Callable[[Path, Volume], None]] = {"cube": write_cube, "ccp4": write_ccp4, "npz": write_npz}
-ENDINGS = {**dict.fromkeys(CUBE_ENDINGS, "cube"), ".ccp4": "ccp4", ".map": "ccp4", ".mrc": "ccp4", ".npz": "npz"}
 UNITS = {"electrons bohr-3": "_electrons_per_bohr3", "electrons bohr-4": "_electrons_per_bohr4", "1": ""}
 SHOWN_IDS = 8
 
@@ -21,7 +20,7 @@ def export_sample(store: Location, id: str, channels: Sequence[str], file: Path,
 
     Of atom types, each type is a channel: atom_types_C.
     """
-    write = WRITERS[_choose_format(file, format)]
+    chosen = choose_format(file, format)
     dataset = open_dataset(store)
     sample = _find_sample(dataset, id)
     places = {name: place for layout in read_plan(store).channels for name, place in _list_fields(layout)}
@@ -33,10 +32,7 @@ def export_sample(store: Location, id: str, channels: Sequence[str], file: Path,
         values = sample.channels[layout.name]
         fields[channel + UNITS[layout.units]] = values if type is None else values[type]
     scene = Scene(sample.numbers, sample.positions, sample.charge, sample.grid, sample.sampling)
-    try:
-        write(file, Volume(scene, fields))
-    except OSError as error:
-        raise RequestError(f"{file}: cannot be written ({error.strerror or error}): check the path") from error
+    write_volume(file, chosen, Volume(scene, fields))
 
 
 def _list_fields(layout: ChannelLayout) -> list[tuple[str, tuple[ChannelLayout, int | None]]]:
@@ -44,17 +40,6 @@ def _list_fields(layout: ChannelLayout) -> list[tuple[str, tuple[ChannelLayout, 
     if not layout.types:
         return [(layout.name, (layout, None))]
     return [(f"{layout.name}_{type}", (layout, index)) for index, type in enumerate(layout.types)]
-
-
-def _choose_format(file: Path, format: str | None) -> str:
-    if format is not None and format not in WRITERS:
-        raise RequestError(f"--format {format}: there are {', '.join(WRITERS)}")
-    if format is not None:
-        return format
-    for ending, named in ENDINGS.items():
-        if file.name.endswith(ending):
-            return named
-    raise RequestError(f"{file}: the ending is none of {', '.join(ENDINGS)}: take one, or give --format")
 
 
 def _find_sample(dataset: Dataset, id: str) -> StoredSample:

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -64,6 +64,7 @@ class Volume:
 
     scene: Scene
     fields: Mapping[str, NDArray[Any]]  # float, shape grid.shape; a name ends in its unit: target_electrons_per_bohr3
+    remarks: Mapping[str, float] = field(default_factory=dict)  # numbers about them; a CCP4 map has no place for these
 
 
 def _fault(path: Path, fault: str) -> FormatError:
@@ -147,20 +148,21 @@ def write_cube(path: Path, volume: Volume) -> None:
     """Several fields become several values per point, in the form that Gaussian gives orbitals.
 
     Lengths have 17 digits and values nine: float64 and float32 come back exactly, from readers that split at blanks.
-    The second comment line tells us what has no place in the format: the fields' names, the molecular charge, sampling.
+    The second comment line tells us what has no place in the format: names, molecular charge, sampling, remarks.
     """
     fields = list(volume.fields.values())
     rows = np.stack(fields, axis=-1).reshape(-1, volume.scene.grid.shape[2] * len(fields))
     layout = "".join(" %15.8E" * min(_PER_LINE, rows.shape[1] - k) + "\n" for k in range(0, rows.shape[1], _PER_LINE))
     with cast(TextIO, gzip.open(path, "wt")) if path.suffix == ".gz" else path.open("w") as file:
-        file.writelines(_cube_head(volume.scene, list(volume.fields)))
+        file.writelines(_cube_head(volume))
         file.writelines(layout % tuple(row) for row in rows.tolist())
 
 
-def _cube_head(scene: Scene, names: Sequence[str]) -> Iterator[str]:
+def _cube_head(volume: Volume) -> Iterator[str]:
+    scene, names = volume.scene, list(volume.fields)
     grid, several = scene.grid, len(names) > 1
     averages = "averages over the cells around the points" if scene.sampling == "cell" else "values at the points"
-    known = {"charge": scene.charge, "sampling": scene.sampling}
+    known = {"charge": scene.charge, "sampling": scene.sampling, **volume.remarks}
     said = "".join(f" {name}={value}" for name, value in known.items() if value is not None)
     yield f"rhoflow: {averages}, lengths in bohr\n"
     yield f'fields="{" ".join(names)}"{said}\n'
@@ -345,7 +347,7 @@ def _build_grid(shape: tuple[int, int, int], steps: FloatArray, origin: FloatArr
 
 
 def write_npz(path: Path, volume: Volume) -> None:
-    """The fields by name; numbers, positions_bohr, charge, spacing_bohr, origin_bohr (centre of cell 0), sampling."""
+    """Fields and remarks by name; numbers, positions_bohr, charge, spacing_bohr, origin_bohr (of cell 0), sampling."""
     scene = volume.scene
     about: dict[str, Any] = {
         "numbers": scene.numbers,
@@ -358,7 +360,7 @@ def write_npz(path: Path, volume: Volume) -> None:
     if scene.sampling is not None:
         about["sampling"] = np.array(scene.sampling)
     with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **about, **volume.fields)
+        np.savez_compressed(file, allow_pickle=False, **about, **volume.remarks, **volume.fields)
 
 
 def read_npz(path: Path) -> Volume:

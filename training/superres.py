@@ -21,14 +21,15 @@ from training.metrics import nmae
 from training.models.build import Network, build_network, describe_network
 from training.models.prediction import predict_density
 from training.parallel import Team, assemble_team
+from training.spreads import calibrate
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
-from training.trained import Model, Origin, save_model
+from training.trained import Model, Origin, load_model, save_model
 from training.wavefunctions import WavefunctionBoxes
 
 
 def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -> None:
-    """Train, or with `resume` go on; `run` then holds config, last state, best model and history.
+    """Train, or with `resume` go on; `run` then holds config, last state, best model, its calibration and history.
 
     Raises RequestError where `run` holds another training, StoreError where a store lacks what is needed.
     """
@@ -38,6 +39,10 @@ def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -
         task = SuperresTask(config, run, team)
         claim_run(run, config, resume, team)
         train(task, config, run, team)
+        if team.leads:
+            model = load_model(run)
+            model.network.to(team.device)
+            calibrate(run, model, task.whole, task.electrons)
 
 
 class SuperresTask:
@@ -119,7 +124,9 @@ def choose_samples(catalog: Catalog, count: int) -> Catalog:
 def describe_origin(config: SuperresConfig, training: Catalog, validation: Catalog) -> Origin:
     groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
     stores = [str(store) for store in config.store]
-    return Origin(stores, config.input, config.target, training.spacing, groups)
+    elements = np.unique(training.numbers).tolist()
+    recipe = training.datasets[0].attributes["recipe"]
+    return Origin(stores, config.input, config.target, training.spacing, groups, elements, recipe)
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:

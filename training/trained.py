@@ -1,7 +1,8 @@
 """A trained network, with what it was trained on."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from storage.errors import RequestError
 from storage.objects import has_object
@@ -10,6 +11,7 @@ from training.tensor_files import read_tensors, write_tensors
 
 BEST = "best.pt"  # the averaged weights with the lowest validation NMAE
 EVALUATION = "evaluation.json"
+PRETRAINED = Path(__file__).parent / "pretrained"  # models that come with the package, each in a folder of its name
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Origin:
     target: str
     spacing: tuple[float, float, float]  # bohr
     groups: list[str]  # molecules seen in training or in choosing the checkpoint
+    elements: list[int] = field(default_factory=list)  # atomic numbers seen in training
+    recipe: dict[str, Any] = field(default_factory=dict)  # of the first store: how a guess is made, and on which grid
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ def save_model(run: Path, model: Model) -> None:
         "step": model.step,
     }
     write_tensors(run, BEST, content)
+
+
+def locate_run(name: str) -> Path:
+    """A run's folder, or the model of that name that comes with the package. Raises RequestError."""
+    run = Path(name)
+    if run.is_dir():
+        return run
+    if has_object(PRETRAINED / name, BEST):
+        return PRETRAINED / name
+    shipped = ", ".join(sorted(file.parent.name for file in PRETRAINED.glob(f"*/{BEST}"))) or "none"
+    raise RequestError(
+        f"{name}: neither the folder of a training run nor a model that comes with rhoflow ({shipped}): "
+        f"check the path, or train with `rhoflow train superres CONFIG {name}`"
+    )
 
 
 def load_model(run: Path) -> Model:

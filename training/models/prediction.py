@@ -1,4 +1,7 @@
-"""What a network says of one box, of whatever shape."""
+"""What a network says of one box, of whatever shape and size."""
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -6,6 +9,18 @@ from numpy.typing import NDArray
 
 from training.models.build import Network
 from training.models.electrons import conserve_electrons
+from training.models.tiles import cut_tiles
+from training.symmetries import turn, turn_back
+
+TURNS = (0, 12, 22, 35)  # of the 48 symmetries: what a network says of a turned box ought to be the same
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The mean of what a network says of a box that is turned, and how far it contradicts itself."""
+
+    density: NDArray[np.float32]  # (nx, ny, nz), electrons/bohr³
+    spread: float  # mean over the turns of Σ|ρ_turn − ρ| / Σρ
 
 
 def predict_density(
@@ -15,13 +30,32 @@ def predict_density(
     return conserve_electrons(predict_uncorrected(network, guess), guess, electrons, volume)
 
 
+def predict_turned(
+    network: Network, guess: NDArray[np.float32], electrons: float, volume: float, memory: float = math.inf
+) -> Prediction:
+    """The same, as a mean over `TURNS`, which is nearer to the truth than either of them."""
+    said = [turn_back(predict_uncorrected(network, turn(guess, symmetry), memory), symmetry) for symmetry in TURNS]
+    mean = np.mean(said, axis=0)
+    spread = np.mean([np.abs(one - mean).sum(dtype=np.float64) for one in said])
+    density = conserve_electrons(mean, guess, electrons, volume)
+    return Prediction(density, volume * float(spread) / electrons)
+
+
 @torch.no_grad()
-def predict_uncorrected(network: Network, guess: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the network says before its electrons are counted. Vacuum fills the box up to the network's multiple."""
+def predict_uncorrected(network: Network, guess: NDArray[np.float32], memory: float = math.inf) -> NDArray[np.float32]:
+    """What the network says before its electrons are counted, in tiles where the box needs more bytes than `memory`.
+
+    Vacuum fills the box up to the network's multiple. Raises RequestError where even tiles need more.
+    """
     filled = np.pad(guess, [(0, -n % network.multiple) for n in guess.shape])
+    tiles = cut_tiles(network, filled.shape, memory)
     device = next(network.parameters()).device
     training = network.training
     network.eval()
-    density: NDArray[np.float32] = network(torch.from_numpy(filled).to(device)[None])[0].cpu().numpy()
+    density = np.zeros_like(filled)
+    for tile in tiles:
+        shown = np.ascontiguousarray(filled[tile.shown])
+        if shown.any():
+            density[tile.wanted] = network(torch.from_numpy(shown).to(device)[None])[0].cpu().numpy()[tile.kept]
     network.train(training)
     return density[tuple(slice(n) for n in guess.shape)]

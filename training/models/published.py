@@ -16,6 +16,7 @@ from training.models.folding import fold
 
 SMALLEST = 1e-12  # of an output's sum, electrons/bohr³: an output of zeros stays one
 KERNEL = 5  # cells along an edge, of every convolution
+LIVE_BYTES = 24  # for each feature of the fine cells, the most that a prediction has in memory at once
 STRETCH = 2  # of each axis, by one pixel shuffle
 
 
@@ -36,6 +37,8 @@ class PublishedNetwork(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.multiple = architecture.factor
+        self.reach = None  # it sees all of a box
+        self.cell_bytes = LIVE_BYTES * architecture.width
         width, inputs = architecture.width, 1 + architecture.fine_inputs * architecture.factor**3
         shuffles = (architecture.factor // STRETCH).bit_length()
         self.enter = nn.Sequential(_convolution(inputs, width), nn.PReLU())

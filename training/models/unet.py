@@ -22,6 +22,7 @@ from training.models.folding import fold, unfold
 
 RESOLVED = (1e-3, 1e-1)  # densities, as parts of the peak, at which the features go over from linear to logarithmic
 GAIN = 4.0  # a feature's value at the peak; with the initial weights below it makes what the layers see of order one
+CELL_BYTES, FEATURE_BYTES = 64, 24  # the most that a prediction takes for a fine cell, and a coarse cell's feature
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class UNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.multiple = architecture.factor * 2 ** (architecture.levels - 1)
+        self.reach = _round_up(architecture.factor * (_find_reach(architecture) + 2), self.multiple)
+        self.cell_bytes = CELL_BYTES + FEATURE_BYTES * architecture.width / architecture.factor**3
         folded, width = architecture.factor**3, architecture.width
         self.enter = _convolution(len(RESOLVED) * (1 + folded), width)
         self.levels = Level(width, architecture.depth, architecture.levels)
@@ -100,6 +103,18 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         inner = self.first(functional.silu(features))
         return features + cast(Tensor, self.second(functional.silu(inner)))
+
+
+def _find_reach(architecture: UNetArchitecture) -> int:
+    """Coarse cells that the levels see beyond a cell, along each axis."""
+    reach, blocks = 0, 2 * architecture.depth  # of two convolutions each, on a level's way down, and again up
+    for level in range(architecture.levels):
+        reach = blocks if level == 0 else blocks + (2 * reach + 1) + blocks
+    return reach
+
+
+def _round_up(cells: int, multiple: int) -> int:
+    return -(-cells // multiple) * multiple
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv3d:

@@ -1,0 +1,228 @@
+"""A model's densities of new molecules, from whatever names them, in whatever file is asked for."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+import torch
+
+from flows.predict import FIELD, Wanted, predict
+from flows.recipe import parse_recipe
+from pipeline.collocation import integrate_density
+from pipeline.conformers import conform
+from pipeline.engines.xtb import XtbEngine
+from pipeline.formats import read_cube, read_npz, read_volume
+from storage.errors import RequestError
+from storage.reader import open_dataset
+from storage.schema import Molecule
+from tests.flows.small_build import rhoflow
+from training.calibration import read_calibration
+from training.config import SuperresConfig
+from training.superres import train_superres
+from training.trained import PRETRAINED, load_model
+
+RECIPE = """
+[source]
+path = "molecules.csv"
+id = "name"
+[densities.guess]
+engine = "gfn2"
+[densities.target]
+engine = "gaussian"
+exponent = 0.5
+[grid]
+spacing_angstrom = 0.4
+margin_angstrom = 2.0
+classes = [16, 20]
+[splits]
+train = 0.4
+validation = 0.3
+test = 0.3
+"""
+SMILES = {
+    "methane": "C",
+    "water": "O",
+    "ammonia": "N",
+    "methanol": "CO",
+    "ethene": "C=C",
+    "cyanide": "C#N",
+    "ethane": "CC",
+}
+CONFIG = SuperresConfig(steps=120, batch=2, crop=16, width=4, depth=1, levels=2, checkpoint_steps=40, device="cpu")
+XYZ = "3\nwater\nO 0.0 0.0 0.1173\nH 0.0 0.7572 -0.4692\nH 0.0 -0.7572 -0.4692\n"
+VOLUME = (0.4 / 0.529177210903) ** 3
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    rows = "".join(f"{name},{smiles}\n" for name, smiles in SMILES.items())
+    (folder / "molecules.csv").write_text("name,smiles\n" + rows)
+    (folder / "recipe.toml").write_text(RECIPE)
+    made = folder / "store.zarr"
+    for arguments in (("plan", folder / "recipe.toml", made), ("run", made), ("seal", made)):
+        rhoflow(home, *arguments)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train_superres(replace(CONFIG, store=(store,)), folder)
+    return folder
+
+
+def want(run: Path | str, input: Path | str, out: Path, **more: object) -> Wanted:
+    settings = {"format": None, "smiles": "smiles", "id": None, "memory_gib": 8.0, **more}
+    return Wanted(str(run), str(input), out, **settings)  # type: ignore[arg-type]
+
+
+def count_guess(smiles: str) -> float:
+    """Electrons of GFN2's density in the box that the recipe lays around a molecule, by another route."""
+    from flows.plan import place
+
+    recipe = parse_recipe(RECIPE, Path("recipe.toml"))
+    (conformer,) = conform(Molecule(0, "x", smiles=smiles), keep=False, count=1, optimise="mmff", seed=7)
+    grid = place(conformer, recipe)[1].grid
+    state = XtbEngine("gfn2").solve(conformer)
+    return integrate_density(state, (grid.edges(0), grid.edges(1), grid.edges(2)))
+
+
+def test_a_smiles_becomes_a_cube_with_every_electron(home: Path, run: Path, tmp_path: Path) -> None:
+    printed = rhoflow(home, "predict", run, "CO", tmp_path / "methanol.cube")
+    read = read_cube(tmp_path / "methanol.cube")
+    assert sorted(read.scene.numbers.tolist()) == [1, 1, 1, 1, 6, 8]
+    assert read.scene.sampling == "cell"
+    assert VOLUME * read.fields[FIELD].sum() == pytest.approx(count_guess("CO"), abs=1e-4)
+    assert f"{tmp_path / 'methanol.cube'}: 1" in printed
+    expected = float((tmp_path / "methanol.cube").read_text().splitlines()[1].split("expected_nmae=")[1])
+    assert f"expected NMAE {100 * expected:.2f} %" in printed
+
+
+def test_every_format_holds_the_same_density(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "water.xyz").write_text(XYZ)
+    for ending in ("cube", "npz", "mrc"):
+        predict(want(run, tmp_path / "water.xyz", tmp_path / f"water.{ending}"))
+    cube, npz = read_cube(tmp_path / "water.cube"), read_npz(tmp_path / "water.npz")
+    np.testing.assert_array_equal(cube.fields[FIELD].astype(np.float32), npz.fields[FIELD])
+    np.testing.assert_allclose(np.ptp(npz.scene.positions[:, 2]), 0.5865 / 0.529177210903, atol=1e-6)
+    read = gemmi.read_ccp4_map(str(tmp_path / "water.mrc"))
+    np.testing.assert_allclose(np.array(read.grid) * 0.529177210903**3, npz.fields[FIELD], rtol=1e-6)
+    with np.load(tmp_path / "water.npz") as arrays:
+        assert 0 < arrays["expected_nmae"] < 1
+
+
+def test_a_molecule_that_fails_is_named_and_the_rest_goes_on(home: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "three.smi").write_text("CO methanol\nC(C oxidane\nN ammonia\n")
+    printed = rhoflow(home, "predict", run, tmp_path / "three.smi", tmp_path / "out", "--json")
+    said = json.loads(printed[printed.index("[{") : printed.rindex("]") + 1])
+    assert [one["outcome"] for one in said] == ["ok", "invalid_input", "ok"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "ammonia.npz", "methanol.npz", "predictions.csv",
+    ]  # fmt: skip
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["methanol", "oxidane", "ammonia"]
+    assert "'C(C' is no SMILES" in rows[1]["message"]
+    assert float(rows[2]["electrons"]) == pytest.approx(count_guess("N"), abs=1e-4)
+    assert "predict: 3/3 molecules" in printed
+
+
+def test_a_store_s_guesses_are_taken_as_they_are(run: Path, store: Path, tmp_path: Path) -> None:
+    predicted = {one.id: one for one in predict(want(run, store, tmp_path / "out", format="cube"))}
+    dataset = open_dataset(store)
+    assert list(predicted) == dataset.ids
+    for id, one in predicted.items():
+        assert one.electrons == pytest.approx(dataset.table.loc[id, "guess_box_electrons"], abs=1e-4)
+    sample = dataset["ethane#0"]
+    values = read_volume(tmp_path / "out" / "ethane_0.cube").fields[FIELD]
+    errors = [np.abs(one - sample.channels["target"]).sum() for one in (values, sample.channels["guess"])]
+    assert errors[0] < 0.7 * errors[1]
+    predict(want(run, SMILES["ethane"], tmp_path / "ethane.npz"))
+    np.testing.assert_allclose(read_npz(tmp_path / "ethane.npz").fields[FIELD], values, atol=1e-5)
+
+
+def test_a_folder_of_predictions_becomes_a_store(home: Path, run: Path, store: Path, tmp_path: Path) -> None:
+    predict(want(run, store, tmp_path / "out"))
+    (tmp_path / "recipe.toml").write_text(
+        '[source]\npath = "out"\n[conformers]\nkeep = true\n[densities.predicted]\nengine = "file"\n'
+        '[grid]\nbox = "file"\nspacing_angstrom = 0.4\nclasses = [16, 20]\n[store]\nround_to = 0\n'
+    )
+    made = tmp_path / "predicted.zarr"
+    for arguments in (("plan", tmp_path / "recipe.toml", made), ("run", made), ("seal", made)):
+        rhoflow(home, *arguments)
+    stored = open_dataset(made)["ethane_0#0"]
+    np.testing.assert_array_equal(stored.channels["predicted"], read_npz(tmp_path / "out/ethane_0.npz").fields[FIELD])
+    assert stored.grid == open_dataset(store)["ethane#0"].grid
+
+
+def test_a_molecule_too_large_for_the_recipe_s_boxes_is_predicted(run: Path, tmp_path: Path) -> None:
+    (one,) = predict(want(run, "CCCCCCCC", tmp_path / "octane.npz"))
+    scene = read_npz(tmp_path / "octane.npz").scene
+    assert max(scene.grid.shape) > 20
+    assert one.electrons == pytest.approx(50, abs=0.3)
+
+
+def test_elements_that_were_not_trained_on_are_told(run: Path, tmp_path: Path) -> None:
+    (one,) = predict(want(run, "CS", tmp_path / "thiol.npz"))
+    assert "expected NMAE unknown (trained without S)" in str(one)
+
+
+def test_training_leaves_a_calibration(home: Path, run: Path, store: Path) -> None:
+    calibration = read_calibration(run)
+    assert calibration
+    assert calibration.step == load_model(run).step
+    printed = rhoflow(home, "evaluate", run, store)
+    foresight = read_calibration(run).foresight  # type: ignore[union-attr]
+    assert foresight
+    assert foresight.expected_nmae == pytest.approx(foresight.true_nmae, rel=0.5)
+    assert f"rank correlation {foresight.spearman:.2f}" in printed
+
+
+def test_a_model_that_comes_along_has_a_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.trained.PRETRAINED", tmp_path)
+    shutil.copytree(run, tmp_path / "tiny")
+    (one,) = predict(want("tiny", "O", tmp_path / "water.npz"))
+    assert one.outcome == "ok"
+    assert PRETRAINED.name == "pretrained"
+
+
+@pytest.mark.parametrize(
+    ("input", "out", "message"),
+    [
+        ("C(C", "a.cube", r"C\(C: invalid_input: .* is no SMILES of a molecule"),
+        ("absent.xyz", "a.cube", "absent.xyz: there is no such file, and this is no SMILES: check the path"),
+        ("O", "a.xsf", "the ending is none of .cube, .*: take one, or give --format"),
+        ("O", "a.zarr", 'predictions are written as files: name a folder, .*engine = "file"'),
+        ("O", "absent/a.npz", "cannot be written .*: check the path"),
+        ("[U]", "a.cube", r"\[U\]: "),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_says_what_to_do(run: Path, tmp_path: Path, input: str, out: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        predict(want(run, input, tmp_path / out))
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_an_unknown_model_and_several_molecules_for_a_file_are_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"qm9-gfn9: neither the folder of a training run nor a model that comes"):
+        predict(want("qm9-gfn9", "O", tmp_path / "a.cube"))
+    (tmp_path / "two.smi").write_text("O\nN\n")
+    with pytest.raises(RequestError, match=r"two.smi holds 2 molecules, not one: let OUT be a folder"):
+        predict(want(run, tmp_path / "two.smi", tmp_path / "a.cube"))
+
+
+def test_the_command_has_help_with_an_example(home: Path) -> None:
+    printed = " ".join(rhoflow(home, "predict", "--help").split()).replace("`", "")
+    assert "Example: rhoflow predict qm9-gfn2 CCO ethanol.cube" in printed
