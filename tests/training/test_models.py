@@ -118,8 +118,8 @@ def test_electrons_are_taken_without_making_a_density_negative(guess: NDArray[np
 def test_the_published_network_sees_fine_cells_only_where_told(guess: NDArray[np.float32], fine_inputs: bool) -> None:
     network = scramble(PublishedArchitecture(factor=2, width=4, blocks=1, fine_inputs=fine_inputs))
     mixed = guess.reshape(10, 2, 20, 20)[:, ::-1].reshape(guess.shape)  # the same coarse cells
-    same = np.allclose(*(predict_uncorrected(network, density) for density in (guess, mixed)), rtol=1e-3)
-    assert same != fine_inputs
+    told, untold = predict_uncorrected(network, guess), predict_uncorrected(network, mixed)
+    assert np.allclose(told, untold, rtol=1e-3) != fine_inputs
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -157,15 +157,17 @@ def test_an_architecture_comes_back_from_plain_values(architecture: Architecture
     assert read_architecture(architecture_values(architecture)) == architecture
 
 
+def describe(model: str, *, fine_inputs: bool) -> Architecture:
+    return describe_network(model, factor=2, width=6, depth=1, levels=2, peak=0.7, fine_inputs=fine_inputs)
+
+
 def test_a_config_names_an_architecture() -> None:
-    shape = {"factor": 2, "width": 6, "depth": 1, "levels": 2, "peak": 0.7}
-    assert describe_network("unet", **shape, fine_inputs=False) == UNET
-    assert describe_network("published", **shape, fine_inputs=True) == PublishedArchitecture(2, 6, 1, True)
+    assert describe("unet", fine_inputs=False) == UNET
+    assert describe("published", fine_inputs=True) == PublishedArchitecture(2, 6, 1, True)
 
 
 def test_unknown_networks_are_refused() -> None:
-    shape = {"factor": 2, "width": 6, "depth": 1, "levels": 2, "peak": 0.7}
     with pytest.raises(RequestError, match=r'model = "resnet": there is no such network; use published or unet'):
-        describe_network("resnet", **shape, fine_inputs=False)
+        describe("resnet", fine_inputs=False)
     with pytest.raises(RequestError, match=r"of kind 'resnet', known here are published, unet: install a newer"):
         read_architecture({"kind": "resnet", "width": 6})
