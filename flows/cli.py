@@ -508,6 +508,8 @@ def demo(
 
 def configure_prefect() -> None:
     """Prefect's settings where the user has not chosen others; it reads them when it is imported."""
+    from flows.server_loop import STARTER
+
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -517,6 +519,7 @@ def configure_prefect() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    os.environ[STARTER] = str(os.getpid())
 
 
 def read_parts(parts: str) -> tuple[int, int]:

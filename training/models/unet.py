@@ -49,6 +49,11 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, guess: Tensor) -> Tensor:
+        if len(guess) == 1 and guess.device.type == "cpu":  # PyTorch's convolutions of one box are 5 times slower
+            return self.correct(guess.expand(2, -1, -1, -1))[:1]
+        return self.correct(guess)
+
+    def correct(self, guess: Tensor) -> Tensor:
         folded = fold(guess, self.architecture.factor)
         densities = torch.cat([folded.mean(dim=1, keepdim=True), folded], dim=1)
         features = self.levels(self.enter(self.scale(densities)))
