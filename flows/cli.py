@@ -450,17 +450,27 @@ def superres(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="the folder of a training run")],
     store: StorePath,
+    beside: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(metavar="RUN", help="another run that learnt the same target; several: again"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="whose molecules are judged")] = "test",
+    rotations: Annotated[int, typer.Option(min=0, help="of each molecule, at random, from its kept wavefunctions")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score a trained model on the test split, beside the guess on the same grid; and how well it foresees its errors.
+    """Score a trained model on the test split: NMAE, electrons, moments; by distance and element; turned molecules.
 
-    Example: `rhoflow evaluate run molecules.zarr`
+    Beside it the guess, other runs, and interpolation of coarse cells. RUN/evaluation.json holds all of it. On the test
+    split also how well the model foresees its errors, as `rhoflow predict` does.
+
+    Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
     """
     from training.evaluation import evaluate_superres
     from training.spreads import evaluate_expectations
 
-    evaluation, foresight = evaluate_superres(run, store), evaluate_expectations(run, store)
-    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}\n{foresight}")
+    evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
+    foresight = f"\n{evaluate_expectations(run, store)}" if split == "test" else ""
+    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}{foresight}")
 
 
 @app.command()
@@ -540,6 +550,8 @@ def demo(
 
 def configure_prefect() -> None:
     """Prefect's settings where the user has not chosen others; it reads them when it is imported."""
+    from flows.server_loop import STARTER
+
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -549,6 +561,7 @@ def configure_prefect() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    os.environ[STARTER] = str(os.getpid())
 
 
 def read_parts(parts: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from distributed import Client
+from distributed import Client, secede
 
 from flows.fleet import run_everywhere
 from flows.progress import Meter
@@ -24,8 +24,8 @@ class ShardReport:
 
 
 def report_shard(store: Location, number: int) -> ShardReport:
-    """Compute one shard, on a worker."""
-    outcomes = Counter(outcome.outcome for outcome in compute_shard(store, number).outcomes)
+    """Compute one shard, on a worker, which is given the next one while this one is stored."""
+    outcomes = Counter(outcome.outcome for outcome in compute_shard(store, number, on_computed=secede).outcomes)
     return ShardReport(outcomes.total(), outcomes.total() - outcomes["ok"])
 
 

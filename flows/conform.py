@@ -5,7 +5,7 @@ import platform
 from dataclasses import replace
 from pathlib import Path
 
-from flows.isolation import shared_child
+from flows.isolation import borrow_child
 from flows.recipe import Recipe
 from flows.source import digest_molecule
 from pipeline.conformers import conform
@@ -88,17 +88,10 @@ def _take_over(was: ConformedRow, molecule: Molecule) -> ConformedRow:
 
 
 def _conform_row(molecule: Molecule, recipe: Recipe) -> tuple[ConformedRow, float]:
-    child = shared_child(recipe.limits.memory_gib)
-    settings = recipe.conformers
-    report = child.run(
-        _conform,
-        molecule,
-        settings.keep,
-        settings.count,
-        settings.optimise,
-        settings.seed,
-        seconds=recipe.limits.seconds_per_molecule,
-    )
+    settings, limits = recipe.conformers, recipe.limits
+    how = (settings.keep, settings.count, settings.optimise, settings.seed)
+    with borrow_child(limits.memory_gib) as child:
+        report = child.run(_conform, molecule, *how, seconds=limits.seconds_per_molecule)
     about = (molecule.row, molecule.id)
     if isinstance(report.end, MoleculeFailed):
         return ConformedRow(*about, report.end.reason, str(report.end), molecule.labels), report.seconds

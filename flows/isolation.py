@@ -5,12 +5,12 @@ import multiprocessing
 import os
 import resource
 import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import TimeoutError
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -29,6 +29,8 @@ KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(GIB), "MALLOC_MMAP_THRESHOLD_": str
 PR_SET_PDEATHSIG = 1
 # SIGTERM ends the child in pebble's handler, with the signal's number, or before that is installed.
 KILLED = {-signal.SIGKILL, -signal.SIGTERM, int(signal.SIGTERM)}
+
+_starter = ThreadPoolExecutor(1)  # a child is killed when the thread that started it ends: this one outlives all others
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,15 @@ class Child:
                 "this Dask worker may not start child processes: start workers with "
                 "DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
             )
-        self._memory_gib = memory_gib
+        self.memory_gib = memory_gib
         self._pool = self._start()
 
     def _start(self) -> ProcessPool:
         context = multiprocessing.get_context("spawn")
-        limits = (int(self._memory_gib * GIB), os.getpid())
-        return ProcessPool(max_workers=1, initializer=_limit_process, initargs=limits, context=context)
+        limits = (int(self.memory_gib * GIB), os.getpid())
+        pool = ProcessPool(max_workers=1, initializer=_limit_process, initargs=limits, context=context)
+        _starter.submit(getattr, pool, "active").result()  # looked at for the first time, it starts
+        return pool
 
     def _schedule(self, function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
         """A future. A process that was killed while it had nothing to do is replaced first."""
@@ -87,7 +91,7 @@ class Child:
                 if breaks == STARTS:
                     raise RhoflowError(
                         f"a child process ends before it can compute ({error}): check the memory of this machine, and "
-                        f"that limits.memory_gib ({self._memory_gib:g}) is not more than it allows (ulimit -d)"
+                        f"that limits.memory_gib ({self.memory_gib:g}) is not more than it allows (ulimit -d)"
                     ) from error
             except ProcessExpired as error:
                 is_kill = error.exitcode in KILLED
@@ -95,7 +99,7 @@ class Child:
                 if crashes == CRASHES or kills == KILLS:
                     failure = Crashed(
                         f"its process ended {crashes + kills} times (the last time with exit code {error.exitcode}), "
-                        f"or was refused memory beyond {self._memory_gib:g} GiB (limits.memory_gib)"
+                        f"or was refused memory beyond {self.memory_gib:g} GiB (limits.memory_gib)"
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             spent += time.monotonic() - started
@@ -106,15 +110,23 @@ class Child:
         self._pool.join()
 
 
-_children = threading.local()
+_free: list[Child] = []  # of this process, with nothing to do
 
 
-def shared_child(memory_gib: float) -> Child:
-    """The child of this thread: starting one costs seconds of imports, so that it serves every call."""
-    if getattr(_children, "memory_gib", None) != memory_gib:
-        _children.child, _children.memory_gib = Child(memory_gib), memory_gib
-    child: Child = _children.child
-    return child
+@contextmanager
+def borrow_child(memory_gib: float) -> Iterator[Child]:
+    """A child that nobody else uses, for a while. It outlives the call: starting one costs seconds of imports."""
+    try:
+        child = _free.pop()
+    except IndexError:
+        child = Child(memory_gib)
+    if child.memory_gib != memory_gib:
+        child.close()
+        child = Child(memory_gib)
+    try:
+        yield child
+    finally:
+        _free.append(child)
 
 
 def _limit_process(memory: int, parent: int) -> None:

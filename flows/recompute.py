@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flows.compare_stores import ArrayDifference, StoredShards, compare_arrays
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
-from flows.isolation import shared_child
+from flows.isolation import borrow_child
 from flows.kept import KeptStates
 from flows.kernel import name_kernel
 from flows.recipe import Recipe
@@ -87,9 +87,9 @@ def _list_differences(sample: Recomputation) -> Iterator[str]:
 def _recompute(stored: StoredShards, shard: Shard, row: int, recipe: Recipe, kept: KeptStates | None) -> Recomputation:
     planned, limits = stored.samples(shard)[row], recipe.limits
     engines, fields = build_engines(recipe), choose_fields(recipe)
-    child = shared_child(limits.memory_gib)
     what, how = (planned.conformer, planned.grid), (engines, fields)
-    made = child.run(compute_sample, *what, *how, seconds=limits.seconds_per_molecule).end
+    with borrow_child(limits.memory_gib) as child:
+        made = child.run(compute_sample, *what, *how, seconds=limits.seconds_per_molecule).end
     kernel = read_circumstances(stored.store, receipt_key(shard.number)).get("kernel", "unknown")
     before = "" if kernel == name_kernel() else str(kernel)
     if isinstance(made, MoleculeFailed):

@@ -3,12 +3,14 @@
 import functools
 import importlib.metadata
 import platform
+import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
-from flows.isolation import Report, shared_child
+from flows.isolation import Report, borrow_child
 from flows.kept import KeptStates, open_kept_states
 from flows.kernel import name_kernel
 from flows.recipe import Recipe
@@ -21,7 +23,7 @@ from storage.generations import Origin, count_generations, read_generation
 from storage.header import read_header
 from storage.layout import HEADER, generation_key, plan_key
 from storage.objects import Location, checksum_object, locate
-from storage.plan import Plan, read_plan, read_shard_samples
+from storage.plan import Plan, Shard, read_plan, read_shard_samples
 from storage.receipts import Outcome, Receipt, has_receipt, read_receipt, write_receipt
 from storage.sample_tables import PlannedSample
 from storage.schema import ElectronicState, Sample
@@ -38,6 +40,17 @@ class Work:
     fields: Fields
     origins: dict[int, Origin | None]  # by generation: the store that samples are taken from
     kept: KeptStates | None  # the wavefunctions to use, where none is to be computed
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A sample, or None where it failed, with what the receipt says of it and how it came about."""
+
+    sample: Sample | None
+    outcome: Outcome
+    report: Report[Sample]
+    is_taken: bool = False  # from another store, whole
+    states_taken: int = 0  # or this many of its wavefunctions
 
 
 def read_work(store: Location) -> Work:
@@ -57,25 +70,38 @@ def _read_work(store: Location, content: str) -> Work:  # noqa: ARG001
     return Work(recipe, plan, build_engines(recipe), choose_fields(recipe), origins, kept)
 
 
-def compute_shard(store: Location, number: int) -> Receipt:
-    """Compute a shard, store it whole, then its receipt; a shard that has a receipt is left alone."""
+_storing = threading.Lock()  # a process stores one shard at a time
+
+
+def compute_shard(store: Location, number: int, on_computed: Callable[[], None] = lambda: None) -> Receipt:
+    """Compute a shard, store it whole, then its receipt; a shard that has a receipt is left alone.
+
+    `on_computed` is called when nothing is left but to store it, so that the next shard may be begun.
+    """
     with claim_shard(store, number):
         if has_receipt(store, number):
             return read_receipt(store, number)
-        return _compute_missing_shard(store, number)
+        started = time.monotonic()
+        work = read_work(store)
+        shard = work.plan.shards()[number]
+        computed = compute_samples(store, work, shard)
+        with _storing:
+            on_computed()
+            return store_shard(store, work, shard, computed, started)
 
 
-def _compute_missing_shard(store: Location, number: int) -> Receipt:
-    started = time.monotonic()
-    work = read_work(store)
-    shard = work.plan.shards()[number]
+def compute_samples(store: Location, work: Work, shard: Shard) -> list[Computed]:
     origin = work.origins[shard.generation]
     known = open_known(origin) if origin else None
-    computed = [take_or_compute(planned, work, known) for planned in read_shard_samples(store, shard)]
+    return [take_or_compute(planned, work, known) for planned in read_shard_samples(store, shard)]
+
+
+def store_shard(store: Location, work: Work, shard: Shard, computed: Sequence[Computed], started: float) -> Receipt:
+    """The samples, whole, and then their receipt. `started`: when the shard was, time.monotonic()."""
     reports = [one.report for one in computed]
     objects = write_shard(store, work.plan, shard, [one.sample for one in computed])
     receipt = Receipt(
-        shard=number,
+        shard=shard.number,
         outcomes=[one.outcome for one in computed],
         objects=objects,
         circumstances={
@@ -100,17 +126,6 @@ def _list_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("rhoflow", "numpy", "zarr")}
 
 
-@dataclass(frozen=True)
-class Computed:
-    """A sample, or None where it failed, with what the receipt says of it and how it came about."""
-
-    sample: Sample | None
-    outcome: Outcome
-    report: Report[Sample]
-    is_taken: bool = False  # from another store, whole
-    states_taken: int = 0  # or this many of its wavefunctions
-
-
 def take_or_compute(planned: PlannedSample, work: Work, known: KnownSamples | None) -> Computed:
     """The sample as another store has it, or computed from what that store has of it."""
     if known and (taken := known.take_sample(planned)):
@@ -124,16 +139,16 @@ def take_or_compute(planned: PlannedSample, work: Work, known: KnownSamples | No
 def compute_planned(sample: PlannedSample, work: Work, known: dict[str, ElectronicState]) -> Report[Sample]:
     """One sample, in the child: solved but for the `known` states, or voxelized from wavefunctions kept elsewhere."""
     limits = work.recipe.limits
-    child = shared_child(limits.memory_gib)
     what = (sample.conformer, sample.grid)
     how = (work.engines, work.fields)
-    if work.kept is None:
-        return child.run(compute_sample, *what, *how, known, seconds=limits.seconds_per_molecule)
-    try:
-        states = work.kept.read(sample)
-    except FailedBefore as failure:
-        return Report(failure, 0.0)
-    return child.run(sample_states, *what, states, *how, seconds=limits.seconds_per_molecule)
+    with borrow_child(limits.memory_gib) as child:
+        if work.kept is None:
+            return child.run(compute_sample, *what, *how, known, seconds=limits.seconds_per_molecule)
+        try:
+            states = work.kept.read(sample)
+        except FailedBefore as failure:
+            return Report(failure, 0.0)
+        return child.run(sample_states, *what, states, *how, seconds=limits.seconds_per_molecule)
 
 
 def report_outcome(id: str, report: Report[Sample]) -> Outcome:

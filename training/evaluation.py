@@ -1,70 +1,71 @@
-"""What a trained model is worth: its error on molecules it never saw, beside that of the guess on the same grid."""
+"""What a trained model is worth: its errors on molecules it never saw, beside those of other methods."""
 
+import math
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
-from storage.errors import StoreError
-from storage.objects import Location, write_record
+from storage.objects import Json, Location, write_record
 from storage.reader import StoredSample
-from training.batch import Batch, Draw, find_electrons
+from training.arithmetic import set_arithmetic
+from training.bootstrap import CONFIDENCE, RESAMPLES
 from training.catalog import Catalog, read_catalog
 from training.device import choose_device
-from training.metrics import nmae
-from training.models.electrons import conserve_electrons
-from training.models.prediction import predict_density, predict_uncorrected
+from training.evaluation_table import describe_evaluation
+from training.methods import GUESS, MODEL, choose_methods, list_inputs, name_runs
+from training.models.prediction import predict_density
+from training.regions import DISTANCES
+from training.scores import Score, Trial
 from training.stored import Cutting, StoredBoxes
-from training.trained import EVALUATION, Model, Origin, load_model
+from training.summary import Summary, summarise
+from training.trained import EVALUATION, Model, load_model
+from training.unseen import check_spacing, check_target, check_turnable, check_unseen
+from training.wavefunctions import WavefunctionBoxes
 
-
-@dataclass(frozen=True)
-class Score:
-    """One held-out sample. Electrons are those of the box, against the guess's there."""
-
-    id: str
-    guess_nmae: float
-    model_nmae: float
-    electrons: float
-    electron_error_before: float  # of what the network says
-    electron_error: float  # after its electrons were counted
-    target_electron_error: float  # of the target itself
+SEED = 1  # of the rotations
+FLOOR = 1e-12  # of an NMAE, where two are divided
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every score of a store's test split."""
+    """Every score on one split of a store."""
 
     store: str
-    step: int
+    split: str
+    step: int  # at which the model was kept
+    rotations: int
     scores: tuple[Score, ...]
+
+    @cached_property
+    def summary(self) -> dict[str, Summary]:
+        """By method."""
+        return summarise(self.scores)
 
     @property
     def guess_nmae(self) -> float:
-        return float(np.mean([score.guess_nmae for score in self.scores]))
+        return self.summary[GUESS].means["nmae"].mean
 
     @property
     def model_nmae(self) -> float:
-        return float(np.mean([score.model_nmae for score in self.scores]))
+        return self.summary[MODEL].means["nmae"].mean
 
     @property
     def factor(self) -> float:
         """How many times smaller the model's mean error is than the guess's."""
-        return self.guess_nmae / max(self.model_nmae, 1e-12)
+        return max(self.guess_nmae, FLOOR) / max(self.model_nmae, FLOOR)
 
     def __str__(self) -> str:
-        width = max(8, *(len(score.id) for score in self.scores))
-        lines = [f"{'held out':<{width}}  guess NMAE  model NMAE  electrons  error"]
-        lines += [
-            f"{score.id:<{width}}  {100 * score.guess_nmae:8.2f} %  {100 * score.model_nmae:8.2f} %"
-            f"  {score.electrons:9.4f}  {score.electron_error:+.0e}"
-            for score in self.scores
-        ]
-        lines.append(f"{'mean':<{width}}  {100 * self.guess_nmae:8.2f} %  {100 * self.model_nmae:8.2f} %")
         samples = f"{len(self.scores)} sample" + ("s" if len(self.scores) > 1 else "")
-        lines.append(f"the model's error is {compare_errors(self.factor)}, on {samples} it never saw")
-        return "\n".join(lines)
+        verdict = f"the model's error is {compare_errors(self.factor)}, on {samples} it never saw"
+        return f"{describe_evaluation(self.scores, self.summary)}\n\n{verdict}"
 
 
 def compare_errors(factor: float) -> str:
@@ -72,24 +73,52 @@ def compare_errors(factor: float) -> str:
     return f"{factor:.1f} times smaller" if factor >= 1 else f"{1 / factor:.1f} times LARGER"
 
 
-def evaluate_superres(run: Path, store: Location) -> Evaluation:
-    """Score the run's best model on the store's test split; the run's evaluation.json then says so.
+def evaluate_superres(
+    run: Path,
+    store: Location,
+    *,
+    beside: Sequence[Path] = (),
+    split: str = "test",
+    rotations: int = 0,
+) -> Evaluation:
+    """Score the run's best model on a split of the store; the run's evaluation.json then says so.
 
-    Raises StoreError where the store has no test split, other cells, or test molecules that were trained on.
+    `beside`: other runs that learnt the same target. `rotations`: of each molecule, from kept wavefunctions.
+
+    Raises StoreError where the store lacks the split or a density, has other cells, molecules that were trained on, or
+    none that can be turned; RequestError where runs do not belong side by side.
     """
-    model = load_model(run)
-    model.network.to(choose_device("auto"))
-    catalog = read_catalog([store], "test", (model.origin.input, model.origin.target))
-    _check_unseen(catalog, model.origin)
-    check_spacing(model.origin, catalog.spacing, str(store))
-    boxes = StoredBoxes(catalog, model.origin.input, model.origin.target, Cutting())
-    electrons = catalog.electrons(model.origin.input).tolist()
-    scores = [_score(model, boxes.read([Draw(sample, 0)]), electrons[sample]) for sample in range(len(catalog))]
-    evaluation = Evaluation(str(store), model.step, tuple(scores))
-    means = {"guess_nmae": evaluation.guess_nmae, "model_nmae": evaluation.model_nmae, "factor": evaluation.factor}
-    samples = [asdict(score) for score in evaluation.scores]
-    write_record(run, EVALUATION, {"store": str(store), "step": model.step, **means, "samples": samples})
+    device = choose_device("auto")
+    model, others = _load(run, device), [_load(one, device) for one in beside]
+    for one, other in zip(beside, others, strict=True):
+        check_target(other.origin, model.origin, one)
+    methods = choose_methods(model, dict(zip(name_runs(beside), others, strict=True)))
+    target, inputs = model.origin.target, list_inputs(methods)
+    catalog = read_catalog([store], split, (*inputs, target))
+    for origin in (model.origin, *(other.origin for other in others)):
+        check_unseen(catalog, origin, split)
+        check_spacing(origin, catalog.spacing, str(store))
+    stored = {input: StoredBoxes(catalog, input, target, Cutting(), kept_bytes=0) for input in inputs}
+    turned = {input: _turn(catalog, input, target, device) for input in inputs} if rotations else {}
+    trial = Trial(catalog, methods, target, stored, turned, rotations)
+    evaluation = Evaluation(str(store), split, model.step, rotations, _score_all(trial, device))
+    write_record(run, EVALUATION, evaluation_values(evaluation))
     return evaluation
+
+
+def evaluation_values(evaluation: Evaluation) -> dict[str, Json]:
+    """All of an evaluation as plain values: lengths in Å, densities in electrons/bohr³; None where there is none."""
+    means = {"guess_nmae": evaluation.guess_nmae, "model_nmae": evaluation.model_nmae, "factor": evaluation.factor}
+    whole = {
+        **{key: getattr(evaluation, key) for key in ("store", "split", "step", "rotations")},
+        **means,
+        "confidence": CONFIDENCE,
+        "resamples": RESAMPLES,
+        "distances": list(DISTANCES),
+        "methods": {name: asdict(summary) for name, summary in evaluation.summary.items()},
+        "samples": [asdict(score) for score in evaluation.scores],
+    }
+    return {key: _without_nan(value) for key, value in whole.items()}
 
 
 def predict_sample(model: Model, sample: StoredSample) -> NDArray[np.float32]:
@@ -99,39 +128,30 @@ def predict_sample(model: Model, sample: StoredSample) -> NDArray[np.float32]:
     return predict_density(model.network, guess, volume * float(guess.sum(dtype=np.float64)), volume)
 
 
-def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: str) -> None:
-    """Raises StoreError where cells differ from those the model was trained on."""
-    if not np.allclose(spacing, origin.spacing, rtol=1e-6, atol=0):
-        raise StoreError(
-            f"{where} has cells of {spacing} bohr, the model was trained on cells of {origin.spacing}: "
-            "bring the store to that spacing with `rhoflow voxelize`"
-        )
+def _load(run: Path, device: torch.device) -> Model:
+    model = load_model(run)
+    model.network.to(device)
+    return model
 
 
-def _score(model: Model, box: Batch, stored_electrons: float) -> Score:
-    guess, target = box.guess[0].numpy(), box.target[0].numpy()
-    electrons = find_electrons(box, stored_electrons)
-    uncorrected = predict_uncorrected(model.network, guess)
-    density = conserve_electrons(uncorrected, guess, electrons, box.volume)
-    before, after, wanted = (
-        float(values.sum(dtype=np.float64)) * box.volume for values in (uncorrected, density, target)
-    )
-    return Score(
-        id=box.ids[0],
-        guess_nmae=nmae(guess, target),
-        model_nmae=nmae(density, target),
-        electrons=electrons,
-        electron_error_before=before - electrons,
-        electron_error=after - electrons,
-        target_electron_error=wanted - electrons,
-    )
+def _score_all(trial: Trial, device: torch.device) -> tuple[Score, ...]:
+    """One molecule at a time is in memory; a bar on a terminal says how many are done."""
+    samples = range(len(trial.catalog))
+    shown = track(samples, "evaluate", console=Console(stderr=True), disable=not sys.stderr.isatty())
+    with set_arithmetic(device):
+        return tuple(trial.score(sample) for sample in shown)
 
 
-def _check_unseen(catalog: Catalog, origin: Origin) -> None:
-    known = set(origin.groups)
-    seen = [id for id, group in zip(catalog.ids, catalog.table["group"], strict=True) if group in known]
-    if seen:
-        raise StoreError(
-            f"{catalog.datasets[0].store}: {len(seen)} test samples are molecules that the model was trained on "
-            f"({', '.join(seen[:5])}): evaluate on {origin.stores[0]}, or on a store with the same [splits]"
-        )
+def _turn(catalog: Catalog, input: str, target: str, device: torch.device) -> WavefunctionBoxes:
+    """Whole boxes about molecules turned at random, the same way for every input."""
+    for density in (input, target):
+        check_turnable(catalog, density)
+    return WavefunctionBoxes(catalog, input, target, Cutting(turn=True, seed=SEED), device, kept_bytes=0)
+
+
+def _without_nan(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -18,8 +18,8 @@ KEPT_BYTES = 2 * 2**30  # beyond it the sample unused for longest is dropped, an
 class KeptExpansions:
     """Two densities of every sample of a catalogue; threads may read at once."""
 
-    def __init__(self, catalog: Catalog, densities: tuple[str, str]) -> None:
-        self._catalog, self._densities = catalog, densities
+    def __init__(self, catalog: Catalog, densities: tuple[str, str], kept_bytes: int = KEPT_BYTES) -> None:
+        self._catalog, self._densities, self._kept_bytes = catalog, densities, kept_bytes
         self._kept: OrderedDict[int, tuple[Expansion, ...]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -31,7 +31,7 @@ class KeptExpansions:
                 self._kept[sample] = self._expand(sample)
                 self._bytes += _count_bytes(self._kept[sample])
             self._kept.move_to_end(sample)
-            while self._bytes > KEPT_BYTES and len(self._kept) > 1:
+            while self._bytes > self._kept_bytes and len(self._kept) > 1:
                 self._bytes -= _count_bytes(self._kept.popitem(last=False)[1])
             return self._kept[sample]
 

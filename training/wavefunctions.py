@@ -14,7 +14,7 @@ from storage.errors import RhoflowError
 from storage.schema import FloatArray
 from training.batch import Batch, Draw, draw_generator
 from training.catalog import Catalog
-from training.expansions import KeptExpansions, check_wavefunctions
+from training.expansions import KEPT_BYTES, KeptExpansions, check_wavefunctions
 from training.stored import SPREAD, Cutting
 
 Triple = tuple[int, int, int]
@@ -41,13 +41,22 @@ class WavefunctionBoxes:
     ones; else molecules are turned at random, and whole boxes shifted within a cell.
     """
 
-    def __init__(self, catalog: Catalog, input: str, target: str, cutting: Cutting, device: torch.device) -> None:
-        """Raises StoreError where a store keeps no wavefunctions of a density."""
+    def __init__(
+        self,
+        catalog: Catalog,
+        input: str,
+        target: str,
+        cutting: Cutting,
+        device: torch.device,
+        *,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        """`kept_bytes`: of expanded densities. Raises StoreError where a store keeps no wavefunctions of a density."""
         for dataset in catalog.datasets:
             check_wavefunctions(dataset, (input, target))
         self.catalog, self.cutting, self.device, self.spacing = catalog, cutting, device, catalog.spacing[0]
         self._in_cells = catalog.datasets[0].attributes["recipe"]["grid"]["sampling"] == "cell"  # and so in the others
-        self._expansions = KeptExpansions(catalog, (input, target))
+        self._expansions = KeptExpansions(catalog, (input, target), kept_bytes)
 
     def read(self, draws: Sequence[Draw]) -> Batch:
         """Tensors on the device.

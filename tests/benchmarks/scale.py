@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from storage.layout import SEAL, generation_key, plan_key
+from storage.layout import SEAL, generation_key, plan_key, receipt_key
 from storage.parts import read_circumstances
 from storage.plan import read_plan
 from storage.receipts import read_receipt
@@ -97,12 +97,26 @@ def find_stages(store: Path) -> Stages:
     return Stages(written[generation_key(1)], conformed, written[plan_key(1)], computed, written[SEAL])
 
 
-def count_computing(store: Path) -> tuple[float, float]:
-    """Seconds in children, awake or asleep, and seconds of shards from their start to their receipt."""
-    plan = read_plan(store)
-    receipts = [read_receipt(store, shard.number).circumstances for shard in plan.shards()]
-    computing = sum(receipt["computing_seconds"] for receipt in receipts) + ASLEEP * sum(plan.counts.values())
-    return computing, sum(receipt["wall_seconds"] for receipt in receipts)
+def list_computing(store: Path) -> list[tuple[float, float]]:
+    """Of each shard, in the order of their receipts: when that was written, and seconds in children, awake or asleep.
+
+    Sleep counts as what was asked for: what it takes beyond that is overhead.
+    """
+    receipts = [read_receipt(store, shard.number) for shard in read_plan(store).shards()]
+    written = [(store / receipt_key(receipt.shard)).stat().st_mtime for receipt in receipts]
+    seconds = [one.circumstances["computing_seconds"] + ASLEEP * len(one.outcomes) for one in receipts]
+    return sorted(zip(written, seconds, strict=True))
+
+
+def overhead(spent: float, computing: float) -> float:
+    """Per cent."""
+    return 100 * (spent / computing - 1)
+
+
+def steady_overhead(shards: list[tuple[float, float]]) -> float:
+    """Per cent, without the first tenth of the shards, in which workers and children start."""
+    first = len(shards) // 10
+    return overhead(WORKERS * (shards[-1][0] - shards[first][0]), sum(seconds for _, seconds in shards[first + 1 :]))
 
 
 def memory_at(looks: list[Look], stages: Stages) -> Iterator[str]:
@@ -130,17 +144,18 @@ def count_cpu() -> float:
 def print_build(store: Path, began: float, wall: float, cpu: float, looks: list[Look]) -> None:
     plan, stages = read_plan(store), find_stages(store)
     shards, samples = len(plan.shards()), sum(plan.counts.values())
-    conforming, (computing, in_shards) = count_conforming(store), count_computing(store)
+    conforming, each = count_conforming(store), list_computing(store)
+    computing = sum(seconds for _, seconds in each)
     awake = computing - ASLEEP * samples
     spent = WORKERS * (stages.compute - stages.plan)
-    whole = WORKERS * wall / (computing + conforming) - 1
     size = sum(path.stat().st_blocks * 512 for path in store.rglob("*") if path.is_file())
     print(f"  {samples} samples in {shards} shards of {computing / shards:.2f} s: {wall:.0f} s on {WORKERS} workers")
     print(f"  start and read {stages.read - began:.1f} s, conform {stages.conform - stages.read:.1f} s")
     print(f"  plan {stages.plan - stages.conform:.1f} s, compute {stages.compute - stages.plan:.1f} s, ", end="")
     print(f"seal {stages.seal - stages.compute:.1f} s")
-    print(f"  compute: {100 * (spent / computing - 1):+.1f} % over computing / workers, ", end="")
-    print(f"{100 * (in_shards / computing - 1):.1f} % of it in shards; the whole build {100 * whole:+.1f} %")
+    print(f"  compute: {overhead(spent, computing):+.1f} % over computing / workers, ", end="")
+    print(f"{steady_overhead(each):+.1f} % once its first tenth is done; ", end="")
+    print(f"the whole build {overhead(WORKERS * wall, computing + conforming):+.1f} %")
     print(f"  CPU beside computing: {1000 * (cpu - awake - conforming) / shards:.0f} ms a shard, all stages together")
     print(f"  memory of the building process: {', '.join(memory_at(looks, stages))}")
     print(f"  {size / 1e9:.2f} GB on disk", flush=True)

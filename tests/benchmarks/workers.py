@@ -62,9 +62,10 @@ def import_engines() -> None:
 def start_child() -> None:
     """The imports of this process, and its child with its own: a longer build pays them once."""
     import flows.shard  # noqa: F401
-    from flows.isolation import shared_child
+    from flows.isolation import borrow_child
 
-    shared_child(8).run(import_engines, seconds=600)
+    with borrow_child(8) as child:
+        child.run(import_engines, seconds=600)
 
 
 def wait_for_line() -> None:

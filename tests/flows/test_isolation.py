@@ -5,13 +5,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 
 from flows.attempts import KILLS
-from flows.isolation import Child
+from flows.isolation import Child, Report, borrow_child
 from pipeline.failures import Crashed, NotConverged, OutOfMemory, TimedOut
 
 
@@ -66,6 +68,16 @@ def hang() -> None:
 
 def eat() -> float:
     return float(np.ones(2**28).sum())  # 2 GiB
+
+
+def name_slowly() -> int:
+    time.sleep(1)
+    return os.getpid()
+
+
+def borrow_to_name() -> Report[int]:
+    with borrow_child(0.9) as child:
+        return child.run(name_slowly, seconds=30)
 
 
 def spin(seconds: float) -> None:
@@ -143,3 +155,20 @@ def test_a_child_killed_while_idle_is_replaced(child: Child) -> None:
     os.kill(child.run(os.getpid, seconds=30).end, signal.SIGKILL)  # type: ignore[arg-type]
     time.sleep(1)
     assert child.run(square, 6, seconds=30).end == 36
+
+
+def test_a_child_outlives_the_thread_that_borrowed_it_first() -> None:
+    seen: list[Report[int]] = []
+    for _ in range(2):
+        thread = Thread(target=lambda: seen.append(borrow_to_name()))
+        thread.start()
+        thread.join()
+    first, second = seen
+    assert first.end == second.end
+    assert second.attempts == 1
+
+
+def test_threads_compute_side_by_side_each_in_a_child_of_its_own() -> None:
+    with ThreadPoolExecutor(2) as threads:
+        ends = [threads.submit(borrow_to_name) for _ in range(2)]
+    assert len({end.result().end for end in ends}) == 2

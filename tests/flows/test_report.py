@@ -14,7 +14,7 @@ from storage.objects import read_record
 from storage.reader import open_dataset
 from tests.flows.small_build import rhoflow, write_recipe
 from training.config import SuperresConfig
-from training.evaluation import evaluate_superres
+from training.evaluation import compare_errors, evaluate_superres
 from training.superres import train_superres
 
 CHROMIUM = shutil.which("chromium")
@@ -108,7 +108,7 @@ def test_a_run_shows_what_it_predicts_and_what_that_is_worth(store: Path, run: P
     assert '<option value="prediction">' in text
     assert '<option value="prediction − target">' in text
     evaluation = read_record(run, "evaluation.json")
-    assert f"<b>{evaluation['factor']:.1f} times smaller</b>" in text
+    assert f"<b>{compare_errors(float(str(evaluation['factor'])))}</b>" in text
     table = open_dataset(store).table
     scores = text.split("scores-figure", 1)[1].split("history-figure", 1)[0]
     assert all(id in scores for id in table.index[table["split"] == "test"])

@@ -57,8 +57,9 @@ def test_evaluation_is_written_beside_the_model(store: Path, trained: Path) -> N
     record = json.loads((trained / "evaluation.json").read_text())
     assert [sample["id"] for sample in record["samples"]] == [f"test-{k}#0" for k in range(5)]
     assert record["factor"] == pytest.approx(record["guess_nmae"] / record["model_nmae"])
-    assert all(abs(sample["electron_error"]) < 1e-6 for sample in record["samples"])
-    assert any(abs(sample["electron_error_before"]) > 1e-4 for sample in record["samples"])
+    models = [sample["methods"]["model"] for sample in record["samples"]]
+    assert all(abs(errors["electron_error"]) < 1e-6 for errors in models)
+    assert any(abs(errors["electron_error_before"]) > 1e-4 for errors in models)
     assert f"{evaluation.factor:.1f} times smaller, on 5 samples it never saw" in str(evaluation)
 
 
