@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flows.engines import build_engine
 from flows.guess import Guess
-from flows.isolation import shared_child
+from flows.isolation import borrow_child
 from flows.plan import place
 from flows.recipe import FileDensity, Recipe, check_recipe
 from pipeline.conformers import conform
@@ -35,12 +35,13 @@ class ComputedGuesses:
 
     def __init__(self, molecules: Sequence[Molecule], guesser: Guesser, memory_gib: float) -> None:
         self.ids = [molecule.id for molecule in molecules]
-        self._molecules, self._guesser, self._child = molecules, guesser, shared_child(memory_gib)
+        self._molecules, self._guesser, self._memory_gib = molecules, guesser, memory_gib
 
     def __getitem__(self, number: int) -> Guess:
         guesser = self._guesser
         seconds = guesser.recipe.limits.seconds_per_molecule
-        end = self._child.run(make_guess, self._molecules[number], guesser, seconds=seconds).end
+        with borrow_child(self._memory_gib) as child:
+            end = child.run(make_guess, self._molecules[number], guesser, seconds=seconds).end
         if isinstance(end, MoleculeFailed):
             raise end
         electrons = end.checks[f"{guesser.input}_box_electrons"]
