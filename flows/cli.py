@@ -460,8 +460,8 @@ def evaluate(
 ) -> None:
     """Score a trained model on the test split: NMAE, electrons, moments; by distance and element; turned molecules.
 
-    Beside it the guess, other runs, and interpolation of coarse cells; and how well the model foresees its errors.
-    RUN/evaluation.json holds all of it.
+    Beside it the guess, other runs, and interpolation of coarse cells. RUN/evaluation.json holds all of it. On the test
+    split also how well the model foresees its errors, as `rhoflow predict` does.
 
     Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
     """
@@ -469,8 +469,8 @@ def evaluate(
     from training.spreads import evaluate_expectations
 
     evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
-    foresight = evaluate_expectations(run, store)
-    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}\n{foresight}")
+    foresight = f"\n{evaluate_expectations(run, store)}" if split == "test" else ""
+    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}{foresight}")
 
 
 @app.command()

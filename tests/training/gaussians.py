@@ -22,6 +22,7 @@ RECIPE = {
     "electrons": "valence",
     "source": {"path": ""},
     "grid": {"sampling": "cell"},
+    "densities": {"guess": {"engine": "gaussian"}, "target": {"engine": "gaussian"}},
     "channels": {"gradient_magnitude": []},
 }
 CELLS = 20
