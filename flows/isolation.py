@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -55,6 +57,7 @@ class Child:
             )
         self.memory_gib = memory_gib
         self._pool = self._start()
+        _living.add(self)
 
     def _start(self) -> ProcessPool:
         context = multiprocessing.get_context("spawn")
@@ -110,7 +113,17 @@ class Child:
         self._pool.join()
 
 
-_free: list[Child] = []  # of this process, with nothing to do
+_living: WeakSet[Child] = WeakSet()  # of this process
+_free: list[Child] = []  # those that have nothing to do
+
+
+def _end_children() -> None:
+    """A process that multiprocessing started, as Dask's workers are, waits at its end for children of its own."""
+    for child in list(_living):
+        child.close()
+
+
+Finalize(None, _end_children, exitpriority=1)
 
 
 @contextmanager

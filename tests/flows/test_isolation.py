@@ -1,6 +1,7 @@
 """What goes wrong in native code costs one call, by name."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import time
@@ -78,6 +79,12 @@ def name_slowly() -> int:
 def borrow_to_name() -> Report[int]:
     with borrow_child(0.9) as child:
         return child.run(name_slowly, seconds=30)
+
+
+def borrow_and_end() -> None:
+    with borrow_child(0.9) as child:
+        child.run(os.abort, seconds=30)  # replaced three times
+        child.run(square, 2, seconds=30)
 
 
 def spin(seconds: float) -> None:
@@ -172,3 +179,12 @@ def test_threads_compute_side_by_side_each_in_a_child_of_its_own() -> None:
     with ThreadPoolExecutor(2) as threads:
         ends = [threads.submit(borrow_to_name) for _ in range(2)]
     assert len({end.result().end for end in ends}) == 2
+
+
+def test_a_process_ends_although_it_has_a_child() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=borrow_and_end)
+    process.start()
+    process.join(60)
+    code = process.exitcode
+    process.kill()
+    assert code == 0

@@ -53,7 +53,9 @@ SMILES = {
     "cyanide": "C#N",
     "ethane": "CC",
 }
-CONFIG = SuperresConfig(steps=120, batch=2, crop=16, width=4, depth=1, levels=2, checkpoint_steps=40, device="cpu")
+CONFIG = SuperresConfig(
+    learning_rate=2e-3, steps=120, batch=2, crop=16, width=4, depth=1, levels=2, checkpoint_steps=40, device="cpu"
+)
 XYZ = "3\nwater\nO 0.0 0.0 0.1173\nH 0.0 0.7572 -0.4692\nH 0.0 -0.7572 -0.4692\n"
 VOLUME = (0.4 / 0.529177210903) ** 3
 

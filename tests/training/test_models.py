@@ -182,7 +182,8 @@ def test_tiles_make_the_whole(levels: int) -> None:
     whole = predict_uncorrected(network, guess)
     memory = network.cell_bytes * 24 * 40 * 168
     assert len(cut_tiles(network, (24, 40, 208), memory)) > 1
-    np.testing.assert_allclose(predict_uncorrected(network, guess, memory), whole, rtol=1e-5, atol=0)
+    tiled = predict_uncorrected(network, guess, memory)
+    assert np.abs((tiled - whole) / guess).max() < 5e-6  # of the guess: of what was nearly all taken off, less is left
     assert np.abs(whole / guess - 1).max() > 0.1
 
 
