@@ -94,7 +94,7 @@ def test_tiles_make_the_whole(levels: int) -> None:
     whole = predict_uncorrected(network, guess)
     memory = network.cell_bytes * 24 * 40 * 168
     assert len(cut_tiles(network, (24, 40, 208), memory)) > 1
-    np.testing.assert_allclose(predict_uncorrected(network, guess, memory), whole, rtol=1e-5, atol=0)
+    np.testing.assert_allclose(predict_uncorrected(network, guess, memory), whole, rtol=1e-5, atol=1e-7)
     assert np.abs(whole / guess - 1).max() > 0.1
 
 
