@@ -22,10 +22,8 @@ from training.models.folding import fold, unfold
 
 RESOLVED = (1e-3, 1e-1)  # densities, as parts of the peak, at which the features go over from linear to logarithmic
 GAIN = 4.0  # a feature's value at the peak; with the initial weights below it makes what the layers see of order one
-CELL_BYTES, FEATURE_BYTES = (
-    128,
-    48,
-)  # on a CPU, where one box is two, the most that a prediction takes for a fine cell, and a coarse cell's feature
+# The most that a prediction takes for a fine cell, and for a coarse cell's feature, on a CPU, where one box is two.
+CELL_BYTES, FEATURE_BYTES = 128, 48
 
 
 @dataclass(frozen=True)
