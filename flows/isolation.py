@@ -125,8 +125,10 @@ def borrow_child(memory_gib: float) -> Iterator[Child]:
         child = Child(memory_gib)
     try:
         yield child
-    finally:
-        _free.append(child)
+    except BaseException:  # its call may still be under way
+        child.close()
+        raise
+    _free.append(child)
 
 
 def _limit_process(memory: int, parent: int) -> None:

@@ -100,13 +100,9 @@ def _recompute(stored: StoredShards, shard: Shard, row: int, recipe: Recipe, kep
     electrons = {name: _sum(made.channels[name], volume) - _sum(channels[name], volume) for name in differing}
     voxels: Mapping[str, ArrayDifference] = {}
     if kept is not None:
-        again = child.run(
-            sample_states,
-            *what,
-            kept.read_at(Place(shard.cells, shard.first + row), planned),
-            *how,
-            seconds=limits.seconds_per_molecule,
-        ).end
+        states = kept.read_at(Place(shard.cells, shard.first + row), planned)
+        with borrow_child(limits.memory_gib) as child:
+            again = child.run(sample_states, *what, states, *how, seconds=limits.seconds_per_molecule).end
         if isinstance(again, MoleculeFailed):
             return Recomputation(planned.conformer.id, f"{again.reason}: {again}", before, differing, electrons, {})
         voxels = _compare_channels(channels, again.channels)

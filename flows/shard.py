@@ -6,6 +6,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from flows.conform import read_stored_recipe
@@ -70,7 +71,8 @@ def _read_work(store: Location, content: str) -> Work:  # noqa: ARG001
     return Work(recipe, plan, build_engines(recipe), choose_fields(recipe), origins, kept)
 
 
-_storing = threading.Lock()  # a process stores one shard at a time
+_storing = threading.Lock()  # one shard at a time: where storing is slower, computing waits, and memory stays small
+_storer = ThreadPoolExecutor(1)  # a thread of its own, which a worker that is told to end still waits for
 
 
 def compute_shard(store: Location, number: int, on_computed: Callable[[], None] = lambda: None) -> Receipt:
@@ -86,8 +88,9 @@ def compute_shard(store: Location, number: int, on_computed: Callable[[], None] 
         shard = work.plan.shards()[number]
         computed = compute_samples(store, work, shard)
         with _storing:
+            stored = _storer.submit(store_shard, store, work, shard, computed, started)
             on_computed()
-            return store_shard(store, work, shard, computed, started)
+            return stored.result()
 
 
 def compute_samples(store: Location, work: Work, shard: Shard) -> list[Computed]:

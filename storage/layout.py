@@ -74,8 +74,10 @@ def class_key(cells: int) -> str:
     return f"cells_{cells}"
 
 
-# zarr-python goes through a shard's chunks so many at a time. One by one, its default, costs half as much again.
-zarr.config.set({"codec_pipeline.batch_size": 64})
+# zarr-python goes through a shard's chunks so many at a time; the bytes are the same. One by one, its default, costs
+# half as much again. It has this setting once for a whole process.
+CHUNKS_AT_A_TIME = 64
+zarr.config.set({"codec_pipeline.batch_size": CHUNKS_AT_A_TIME})
 
 AccessMode: TypeAlias = Literal["r", "r+", "a", "w"]
 

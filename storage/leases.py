@@ -49,7 +49,7 @@ class Lease:
     def __init__(self, bucket: Bucket, key: str, holder: Mapping[str, Any], term: float) -> None:
         self.bucket, self.key, self._holder, self._term = bucket, key, holder, term
         self._token, self._beats, self._tag, self._renewed = uuid.uuid4().hex, 0, "", 0.0
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._ended, self._released = threading.Lock(), threading.Event(), False
 
     def take(self, tag: str = "") -> bool:
         """Put the claim where there is none, or in the place of the one of that tag; whether it is ours now."""
@@ -80,7 +80,8 @@ class Lease:
 
     def confirm(self) -> None:
         """Renew what is about to end. Raises StoreError where another has taken over."""
-        if not self._tag or read_clock() - self._renewed > TERMS_TO_WRITE * self._term:
+        late = not self._tag or read_clock() - self._renewed > TERMS_TO_WRITE * self._term
+        if late and not self._released:
             self.renew()
 
     def keep(self) -> None:
@@ -95,6 +96,7 @@ class Lease:
         """Where the storage cannot be reached, the claim ends by itself."""
         from obstore.exceptions import BaseError
 
+        self._released = True  # nothing is written under it any more
         self._ended.set()
         if self._tag and read_clock() - self._renewed < TERMS_TO_WRITE * self._term:
             with suppress(BaseError, OSError):

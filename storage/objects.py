@@ -15,6 +15,7 @@ from storage import buckets
 from storage.buckets import Bucket
 from storage.errors import RequestError, StoreError
 
+MOST_FLUSHES = 16  # at once
 PARTIAL = ".partial"  # what a killed writer leaves behind
 Location: TypeAlias = Path | Bucket  # where a store lies
 
@@ -130,7 +131,7 @@ def flush_objects(store: Location, keys: Iterable[str]) -> None:
     """
     if isinstance(store, Path) and (paths := [store / key for key in keys]):
         folders = {path.parent for path in paths}
-        with ThreadPoolExecutor(len(paths) + len(folders)) as threads:
+        with ThreadPoolExecutor(MOST_FLUSHES) as threads:
             list(threads.map(flush, [*paths, *folders]))
 
 

@@ -102,7 +102,7 @@ def test_a_dataset_can_be_built_as_its_first_lines_say(file: Path) -> None:
     assert f"# rhoflow build deploy/datasets/{file.name} {file.stem}.zarr\n" in file.read_text()
 
 
-def test_elements_are_of_four_families_that_qm9_has_not() -> None:
+def test_elements_are_of_four_families_with_sulfur_chlorine_or_a_net_charge() -> None:
     rows = list(csv.DictReader((DEPLOY / "datasets/elements.csv").read_text().splitlines()))
     graphs = [(row["family"], read_graph(row["smiles"])) for row in rows]
     assert len({canonical_smiles(graph) for _, graph in graphs}) == len({row["name"] for row in rows}) == 150

@@ -44,7 +44,7 @@ class TrainingConfig:
     window: int = key(64, above=0)  # shards within which samples are mixed
     workers: int = key(2, least=0)  # threads that read ahead, in each process
     steps: int = key(3000, above=0)
-    learning_rate: float = key(2e-3, above=0)  # the largest
+    learning_rate: float = key(1e-3, above=0)  # the largest
     optimiser: str = key("adam", among=("adam", "adamw"))
     weight_decay: float = key(0.0, least=0)  # adamw's
     warm_up: float = key(0.05, least=0, below=1)  # of all steps
@@ -71,7 +71,7 @@ class SuperresConfig(TrainingConfig):
     factor: int = key(2, among=(2, 4))  # fine cells along an edge of the coarse cells that the network works on
     model: str = key("unet", among=("unet", "published"))
     width: int = key(32, above=0)  # features per coarse cell
-    depth: int = key(2, above=0)  # residual blocks; of the U-Net, on the way down and up again at each level
-    levels: int = key(3, above=0)  # of the U-Net: coarse cells, cells twice as wide, …
+    depth: int = key(4, above=0)  # residual blocks; of the U-Net, on the way down and up again at each level
+    levels: int = key(1, above=0)  # of the U-Net: coarse cells, cells twice as wide, …
     fine_inputs: bool = False  # the published network sees what ours sees
     loss: str = key("nmae", among=("nmae", "mae", "mse", "smooth"))

@@ -2,15 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 
 def nmae(density: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """Σ|ρ − ρ_reference| / Σρ_reference of one box, summed in float64."""
     difference = np.abs(density.astype(np.float64) - reference).sum()
     return float(difference / reference.sum(dtype=np.float64))
-
-
-def nmae_loss(density: Tensor, reference: Tensor) -> Tensor:
-    """The same over a batch taken as one box."""
-    return (density - reference).abs().sum() / reference.sum()

@@ -1,8 +1,8 @@
 """Our network: it learns what a guess of the density lacks, on the guess's own cells, in a box of any size.
 
 It sees the guess twice, as means over coarse cells and folded cell by cell into features of them, so that all
-convolutions run on coarse cells, and on cells two and four times as wide, where the surroundings are cheap to see;
-what comes out is unfolded to the fine cells, as the change from guess to target in parts of the guess, above −1.
+convolutions run on coarse cells, and with more than one level on wider ones too, where the surroundings are cheap to
+see; what comes out is unfolded to the fine cells, as the change from guess to target in parts of the guess, above −1.
 Three properties follow:
 * the last layer starts at zero, so an untrained network returns the guess;
 * no layer has a bias and every feature of an empty cell is zero: vacuum looks like the padding at a box's faces, so
