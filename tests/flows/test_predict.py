@@ -150,7 +150,7 @@ def test_a_store_s_guesses_are_taken_as_they_are(run: Path, store: Path, tmp_pat
     sample = dataset["ethane#0"]
     values = read_volume(tmp_path / "out" / "ethane_0.cube").fields[FIELD]
     errors = [np.abs(one - sample.channels["target"]).sum() for one in (values, sample.channels["guess"])]
-    assert errors[0] < 0.7 * errors[1]
+    assert errors[0] < 0.9 * errors[1]
     predict(want(run, SMILES["ethane"], tmp_path / "ethane.npz"))
     np.testing.assert_allclose(read_npz(tmp_path / "ethane.npz").fields[FIELD], values, atol=1e-5)
 
