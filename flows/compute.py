@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from distributed import Client, secede
+from distributed import Client, Status, get_worker, secede
 
 from flows.fleet import run_everywhere
 from flows.progress import Meter
@@ -25,8 +25,14 @@ class ShardReport:
 
 def report_shard(store: Location, number: int) -> ShardReport:
     """Compute one shard, on a worker, which is given the next one while this one is stored."""
-    outcomes = Counter(outcome.outcome for outcome in compute_shard(store, number, on_computed=secede).outcomes)
+    outcomes = Counter(outcome.outcome for outcome in compute_shard(store, number, on_computed=free_worker).outcomes)
     return ShardReport(outcomes.total(), outcomes.total() - outcomes["ok"])
+
+
+def free_worker() -> None:
+    """For the next shard; one that is closing takes no more, and would let this thread wait until it has closed."""
+    if get_worker().status is Status.running:
+        secede()
 
 
 def compute_missing(
