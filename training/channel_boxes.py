@@ -1,9 +1,8 @@
 """Stacks of stored channels in cubes of one size, turned by a rotation of the cube where that is wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from training.kept import KeptBoxes
 from training.symmetries import ROTATIONS, turn_back
 
 KEPT_BYTES = 4 * 2**30  # of decoded boxes in memory
+OCCUPIED = 1e-3  # of a scaled field: where it is not vacuum
 # What a config may call the channels of a store that has only one density.
 WORDS = {"atoms": "atom_types", "density": "{density}", "gradient": "{density}_gradient"}
 
@@ -153,11 +153,14 @@ def _lay_in_the_middle(shape: IntArray, cells: int) -> tuple[tuple[slice, ...], 
     return places, parts
 
 
-def measure_gains(boxes: ChannelBoxes, samples: Sequence[int], scale: Any) -> list[float]:
-    """One over each field's root mean square where it is more than a thousandth of its largest value."""
-    squares = counts = 0.0
+def measure_gains(boxes: ChannelBoxes, samples: Sequence[int], scale: Callable[[Tensor], Tensor]) -> list[float]:
+    """One over each scaled field's root mean square, where it is more than a thousandth; 1 where it is nowhere."""
+    fields = sum(channel.fields for channel in boxes.channels)
+    squares, counts = np.zeros(fields), np.zeros(fields)
     for sample in samples:
-        values = scale(boxes.read_turned(sample, 0).double())[0].flatten(1)
-        occupied = values > 1e-3
-        squares, counts = squares + (values**2 * occupied).sum(1), counts + occupied.sum(1)
-    return [1.0 if not count else float((count / square) ** 0.5) for square, count in zip(squares, counts, strict=True)]
+        values = scale(boxes.read_turned(sample, 0).double())[0].flatten(1).numpy()
+        occupied = values > OCCUPIED
+        squares += (values**2 * occupied).sum(axis=1)
+        counts += occupied.sum(axis=1)
+    gains: FloatArray = np.sqrt(np.divide(counts, squares, out=np.ones(fields), where=counts > 0))
+    return gains.tolist()

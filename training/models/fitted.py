@@ -55,5 +55,5 @@ class ForestNetwork(nn.Module):
             right = fingerprints.gather(1, bit[tree, node]) > threshold[tree, node]
             below = children[tree, node, right.long()]
             if torch.equal(below, node):
-                return value[tree, node].unflatten(1, (self.architecture.outputs, -1)).mean(dim=2)
+                return value[tree, node].reshape(len(fingerprints), self.architecture.outputs, -1).mean(dim=2)
             node = below

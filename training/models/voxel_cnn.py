@@ -46,14 +46,13 @@ class VoxelNetwork(nn.Module):
             if wider:
                 layers += [nn.SiLU(), nn.Conv3d(width, wider, kernel_size=2, stride=2, bias=False)]
         self.levels = nn.Sequential(*layers)
-        self.leave = nn.Sequential(
-            nn.Linear(2 * widths[-1], widths[-1]), nn.SiLU(), nn.Linear(widths[-1], architecture.outputs)
-        )
+        last = nn.Linear(widths[-1], architecture.outputs)
+        self.leave = nn.Sequential(nn.Linear(2 * widths[-1], widths[-1]), nn.SiLU(), last)
         for part in self.modules():
             if isinstance(part, nn.Conv3d) and part.weight.any():
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-        nn.init.zeros_(self.leave[2].weight)
-        nn.init.zeros_(self.leave[2].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, fields: Tensor) -> Tensor:
         gains = fields.new_tensor(self.architecture.gains)[:, None, None, None]
@@ -66,16 +65,22 @@ class VoxelNetwork(nn.Module):
     def scale(self, fields: Tensor) -> Tensor:
         """Parts of their peaks u: u, √u, or log(1 + u/ε)/log(1 + 1/ε) with ε = 10⁻³; 0 in vacuum and 1 at the peak."""
         parts = fields / fields.new_tensor(self.architecture.peaks)[:, None, None, None]
-        scaled = {
-            "none": lambda u: u,
-            "root": torch.sqrt,
-            "log": lambda u: torch.log1p(u / RESOLVED) / math.log1p(1 / RESOLVED),
-        }
-        fields_of = enumerate(self.architecture.scalings)
-        return torch.stack([scaled[scaling](parts[:, field]) for field, scaling in fields_of], dim=1)
+        scaled = (_scale(parts[:, field], scaling) for field, scaling in enumerate(self.architecture.scalings))
+        return torch.stack(list(scaled), dim=1)
+
+
+def _scale(parts: Tensor, scaling: str) -> Tensor:
+    match scaling:
+        case "none":
+            return parts
+        case "root":
+            return torch.sqrt(parts)
+        case "log":
+            return torch.log1p(parts / RESOLVED) / math.log1p(1 / RESOLVED)
+    raise ValueError(f"no scaling is called {scaling!r}")
 
 
 def round_up(cells: int, levels: int) -> int:
     """To what the network's steps divide."""
-    step = 2**levels
+    step = 1 << levels
     return -(-cells // step) * step
