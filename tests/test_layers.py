@@ -19,7 +19,7 @@ MAY_IMPORT = {
         "pipeline.units",
         "pipeline.elements",
         "pipeline.fingerprints",
-    ),  # fmt: skip
+    ),
     "flows": ("storage", "pipeline", "training"),
 }
 
