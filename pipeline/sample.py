@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.collocation import integrate_density
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, RefiningEngine
 from pipeline.failures import WrongElectronCount
 from pipeline.images import count_electrons, surround
 from pipeline.voxels import atom_types, molecular_shape, round_to_step, sample_density, sample_gradient_magnitude
@@ -42,7 +42,7 @@ def compute_sample(
     """
     states = dict(known or {})
     for name, engine in engines.items():
-        if name not in states and not isinstance(engine, FieldEngine):
+        if name not in states and isinstance(engine, Engine):
             states[name] = engine.solve(conformer)
     return sample_states(conformer, grid, states, engines, fields)
 
@@ -58,7 +58,7 @@ def sample_states(
     channels = {}
     checks: dict[str, float] = {}
     for name, engine in engines.items():
-        if not isinstance(engine, FieldEngine):
+        if isinstance(engine, Engine):
             checks[f"{name}_missing_electrons"] = count_missing_electrons(name, states[name], conformer, engine)
     for name in fields.densities:
         engine = engines[name]
@@ -66,10 +66,18 @@ def sample_states(
             values = engine.sample(conformer, grid)
             channels[name] = round_to_step(values, fields.round_to)
             checks.update(sum_voxels(name, grid, values, channels[name]))
-        else:
+        elif isinstance(engine, Engine):
             values = sample_density(states[name], grid, fields.sampling)
             channels[name] = round_to_step(values, fields.round_to)
             checks.update(check_voxels(name, states[name], grid, fields.sampling, values, channels[name]))
+    for name in fields.densities:
+        engine = engines[name]
+        if isinstance(engine, RefiningEngine):
+            electrons = checks[f"{engine.input}_box_electrons"]
+            values, known = engine.refine(conformer, grid, channels[engine.input], electrons)
+            channels[name] = round_to_step(values, fields.round_to)
+            checks.update(sum_voxels(name, grid, values, channels[name]))
+            checks.update({f"{name}_{fact}": number for fact, number in known.items()})
     for name in fields.gradient_magnitude:
         values = sample_gradient_magnitude(states[name], grid, fields.sampling)
         channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)

@@ -1,4 +1,4 @@
-"""A Prefect server for the tests of flows."""
+"""What several tests of flows start from: a Prefect server, a small store with a trained model."""
 
 import sys
 from collections.abc import Iterator
@@ -20,3 +20,24 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ask(f"{address}/health")
         monkeypatch.setenv("PREFECT_API_URL", address)
         yield address
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's, of commands that need no server."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+    from tests.flows.small_model import build_store
+
+    return build_store(tmp_path_factory.mktemp("small-model"), home)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+    """A training on that store."""
+    from tests.flows.small_model import train_model
+
+    return train_model(tmp_path_factory.mktemp("trained"), store)
