@@ -42,14 +42,14 @@ CONFIG = SuperresConfig(
 )
 
 
-def build_store(folder: Path, home: Path) -> Path:
+def build_store(folder: Path) -> Path:
     """Of seven molecules; the targets are analytic."""
     rows = "".join(f"{name},{smiles}\n" for name, smiles in SMILES.items())
     (folder / "molecules.csv").write_text("name,smiles\n" + rows)
     (folder / "recipe.toml").write_text(RECIPE)
     made = folder / "store.zarr"
     for arguments in (("plan", folder / "recipe.toml", made), ("run", made), ("seal", made)):
-        rhoflow(home, *arguments)
+        rhoflow(folder, *arguments)
     return made
 
 
