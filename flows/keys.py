@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flows.engines import choose_fields
-from flows.recipe import FileDensity, Recipe, recipe_values
+from flows.recipe import FileDensity, ModelDensity, Recipe, recipe_values
 from storage.sample_tables import PlannedSample
 from storage.schema import Conformer
 
@@ -39,12 +39,19 @@ def choose_keys(recipe: Recipe) -> Keys:
     """Those that the recipe asks for, with the programs installed now."""
     settings = recipe_values(recipe)["densities"]
     files = {name: settings[name] for name, one in recipe.densities.items() if isinstance(one, FileDensity)}
-    programs = {name: _name_program(one) for name, one in settings.items() if name not in files}
+    models = {
+        name: [one.sha256, one.input, importlib.metadata.version("torch")]
+        for name, one in recipe.densities.items()
+        if isinstance(one, ModelDensity)
+    }
+    programs = {name: _name_program(one) for name, one in settings.items() if name not in {**files, **models}}
     states = {
         name: json.dumps([KEY_VERSION, settings[name], recipe.electrons, program], sort_keys=True)
         for name, program in programs.items()
     }
-    kept = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
+    kept: dict[str, Any] = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
+    if models:
+        kept["models"] = models
     voxels = json.dumps([KEY_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
     return Keys(states, programs, voxels)
 

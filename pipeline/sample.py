@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.collocation import integrate_density, integrate_inside_and_everywhere
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, RefiningEngine
 from pipeline.failures import WrongElectronCount
 from pipeline.images import count_electrons, surround
 from pipeline.voxels import (
@@ -31,11 +31,11 @@ class Fields:
 
     sampling: Sampling
     densities: tuple[str, ...]
-    gradient_magnitude: tuple[str, ...]  # names of densities
-    atom_types: tuple[int, ...] | None  # atomic numbers with a channel of their own; None: no such channel
-    shape: bool
-    shape_radius: float | None  # bohr, of every atom; None: van der Waals radii
-    round_to: float  # electrons/bohr³
+    gradient_magnitude: tuple[str, ...] = ()  # names of densities
+    atom_types: tuple[int, ...] | None = None  # atomic numbers with a channel of their own; None: no such channel
+    shape: bool = False
+    shape_radius: float | None = None  # bohr, of every atom; None: van der Waals radii
+    round_to: float = 0.0  # electrons/bohr³; 0 keeps every bit
 
 
 def compute_sample(
@@ -51,7 +51,7 @@ def compute_sample(
     """
     states = dict(known or {})
     for name, engine in engines.items():
-        if name not in states and not isinstance(engine, FieldEngine):
+        if name not in states and isinstance(engine, Engine):
             states[name] = engine.solve(conformer)
     return sample_states(conformer, grid, states, engines, fields)
 
@@ -67,10 +67,8 @@ def sample_states(
     channels = {}
     checks: dict[str, float] = {}
     inside: dict[str, float] = {}
-    lengths: dict[str, FloatArray] = {}
-    epsilon = choose_epsilon(fields.round_to)
     for name, engine in engines.items():
-        if not isinstance(engine, FieldEngine):
+        if isinstance(engine, Engine):
             counted, inside[name] = integrate_state(states[name], grid)
             checks[f"{name}_missing_electrons"] = find_missing_electrons(name, counted, conformer, engine)
     for name in fields.densities:
@@ -79,20 +77,22 @@ def sample_states(
             values = engine.sample(conformer, grid)
             channels[name] = round_to_step(values, fields.round_to)
             checks.update(sum_voxels(name, grid, values, channels[name]))
-        else:
-            if name in fields.gradient_magnitude:
-                values, lengths[name] = sample_density_and_gradient(states[name], grid, fields.sampling, epsilon)
-            else:
-                values = sample_density(states[name], grid, fields.sampling, epsilon)
+        elif isinstance(engine, Engine):
+            found, sums = voxelize_state(name, states[name], grid, fields, inside[name])
+            channels.update(found)
+            checks.update(sums)
+    for name in fields.densities:
+        engine = engines[name]
+        if isinstance(engine, RefiningEngine):
+            electrons = checks[f"{engine.input}_box_electrons"]
+            values, known = engine.refine(conformer, grid, channels[engine.input], electrons)
             channels[name] = round_to_step(values, fields.round_to)
-            sums = sum_voxels(name, grid, values, channels[name])
-            if fields.sampling == "cell":
-                check_voxels(name, sums[f"{name}_summed_electrons"], inside[name])
-            checks |= {f"{name}_electrons": states[name].electrons, f"{name}_box_electrons": inside[name], **sums}
+            checks.update(sum_voxels(name, grid, values, channels[name]))
+            checks.update({f"{name}_{fact}": number for fact, number in known.items()})
     for name in fields.gradient_magnitude:
-        if name not in lengths:
-            lengths[name] = sample_gradient_magnitude(states[name], grid, fields.sampling, epsilon)
-        channels[f"{name}_gradient"] = round_to_step(lengths[name], fields.round_to)
+        if name not in fields.densities:
+            values = sample_gradient_magnitude(states[name], grid, fields.sampling, choose_epsilon(fields.round_to))
+            channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
         channels["atom_types"] = round_to_step(values, fields.round_to)
@@ -102,6 +102,26 @@ def sample_states(
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)
+
+
+def voxelize_state(
+    name: str, state: ElectronicState, grid: Grid, fields: Fields, inside: float
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """A density, with its gradient's length where that is wanted too, and its electrons, of which `inside` are here.
+
+    Raises WrongElectronCount where cells miss that by more than 1e-4; point sums are only recorded.
+    """
+    epsilon, channels = choose_epsilon(fields.round_to), {}
+    if name in fields.gradient_magnitude:
+        values, lengths = sample_density_and_gradient(state, grid, fields.sampling, epsilon)
+        channels[f"{name}_gradient"] = round_to_step(lengths, fields.round_to)
+    else:
+        values = sample_density(state, grid, fields.sampling, epsilon)
+    channels[name] = round_to_step(values, fields.round_to)
+    sums = sum_voxels(name, grid, values, channels[name])
+    if fields.sampling == "cell":
+        check_voxels(name, sums[f"{name}_summed_electrons"], inside)
+    return channels, {f"{name}_electrons": state.electrons, f"{name}_box_electrons": inside, **sums}
 
 
 def integrate_state(state: ElectronicState, grid: Grid) -> tuple[float, float]:

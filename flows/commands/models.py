@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from flows.commands.arguments import CPUS, AsJson, Location, StorePath, Workers, app, train
+from flows.commands.arguments import BEGUN, CPUS, AsJson, Location, StorePath, Workers, app, train
 from flows.commands.datasets import build
 from storage.errors import RequestError
 from storage.objects import locate
@@ -106,7 +106,14 @@ def evaluate(
 def predict(
     run: Annotated[str, typer.Argument(help="the folder of a training run, or the name of a model that comes along")],
     input: Annotated[str, typer.Argument(help="a SMILES; a file: xyz, sdf, smi, csv …; or a dataset")],
-    out: Annotated[Path, typer.Argument(help="a file that ends in .cube, .ccp4, .mrc or .npz; of several, a folder")],
+    out: Annotated[
+        Location,
+        typer.Argument(
+            parser=locate,
+            metavar="OUT",
+            help="a file that ends in .cube, .ccp4, .mrc or .npz; of several, a folder, or NAME.zarr, a dataset",
+        ),
+    ],
     format: Annotated[Optional[str], typer.Option(help="cube, ccp4 or npz; in a folder npz by default")] = None,  # noqa: UP045
     smiles: Annotated[str, typer.Option(help="column of the SMILES, for tables")] = "smiles",
     id: Annotated[Optional[str], typer.Option(help="column or tag of the ids; without one, row numbers")] = None,  # noqa: UP045
@@ -116,7 +123,8 @@ def predict(
     """The density of a molecule by a trained model, with the error to be expected; the guess is computed on the way.
 
     A geometry that is given is kept; from a SMILES one is made. Of several molecules, those that fail are named, and
-    the rest goes on.
+    the rest goes on. A dataset holds guess and prediction, the expected errors in its table, and in its recipe the
+    model; the same command again resumes, and adds the rows that are new.
 
     Example: `rhoflow predict qm9-gfn2 CCO ethanol.cube`
     """
@@ -126,7 +134,15 @@ def predict(
     from flows.predict import Wanted
     from flows.predict import predict as predict_densities
 
-    predictions = predict_densities(Wanted(run, input, out, format, smiles, id, memory_gib))
+    wanted = Wanted(run, input, out, format, smiles, id, memory_gib)
+    if str(out).endswith(".zarr"):
+        from flows.predict_store import predict_store
+        from flows.status import describe_status, status_json
+
+        status = predict_store(wanted, BEGUN)
+        print(status_json(status) if as_json else describe_status(out, status))
+        return
+    predictions = predict_densities(wanted)
     if as_json:
         print(json.dumps([asdict(one) for one in predictions]))
     else:

@@ -10,7 +10,6 @@ layer starts at zero: an untrained network predicts the mean.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +51,8 @@ class VoxelNetwork(nn.Module):
             if wider:
                 layers += [nn.SiLU(), nn.Conv3d(width, wider, kernel_size=2, stride=2, bias=False)]
         self.levels = nn.Sequential(*layers)
+        self.centre: Tensor
+        self.spread: Tensor
         self.register_buffer("centre", torch.zeros(POOLED * widths[-1]))
         self.register_buffer("spread", torch.ones(POOLED * widths[-1]))
         last = nn.Linear(widths[-1], architecture.outputs)
@@ -76,8 +77,8 @@ class VoxelNetwork(nn.Module):
     def standardise(self, samples: Iterable[Tensor]) -> None:
         """Lets each pooled number vary by about one from molecule to molecule, given the fields of some of them."""
         pooled = torch.cat([self.pool(fields) for fields in samples])
-        cast(Tensor, self.centre).copy_(pooled.mean(dim=0))
-        cast(Tensor, self.spread).copy_(pooled.std(dim=0, correction=0).clamp(min=SMALLEST))
+        self.centre.copy_(pooled.mean(dim=0))
+        self.spread.copy_(pooled.std(dim=0, correction=0).clamp(min=SMALLEST))
 
     def scale(self, fields: Tensor) -> Tensor:
         """Parts of their peaks u: u, √u, or log(1 + u/ε)/log(1 + 1/ε) with ε = 10⁻³; 0 in vacuum and 1 at the peak."""
