@@ -11,6 +11,7 @@ from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, Refini
 from pipeline.failures import WrongElectronCount
 from pipeline.images import count_electrons, surround
 from pipeline.voxels import (
+    OCCUPANCY_STEP,
     atom_types,
     choose_epsilon,
     molecular_shape,
@@ -93,12 +94,13 @@ def sample_states(
         if name not in fields.densities:
             values = sample_gradient_magnitude(states[name], grid, fields.sampling, choose_epsilon(fields.round_to))
             channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
+    occupancy_step = max(OCCUPANCY_STEP, fields.round_to) if fields.round_to else 0.0
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
-        channels["atom_types"] = round_to_step(values, fields.round_to)
+        channels["atom_types"] = round_to_step(values, occupancy_step)
     if fields.shape:
         values = molecular_shape(conformer.numbers, conformer.positions, grid, fields.sampling, fields.shape_radius)
-        channels["shape"] = round_to_step(values, fields.round_to)
+        channels["shape"] = round_to_step(values, occupancy_step)
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)

@@ -16,6 +16,7 @@ from pipeline.units import BOHR_PER_ANGSTROM
 from storage.schema import ElectronicState, FloatArray, Grid, IntArray, Sampling
 
 EPSILON = 1e-9  # electrons/bohr³: densities are then right to 4e-8
+OCCUPANCY_STEP = 2.0**-13  # atoms' occupancies say where they are, not how many electrons: four digits will do
 STEP_PARTS = 100  # where values are rounded, to ten times this part of a step
 
 NOTHING = 1e-8  # of an occupancy, left out
