@@ -96,5 +96,6 @@ def choose_fields(recipe: Recipe) -> Fields:
         gradient_magnitude=channels.gradient_magnitude,
         atom_types=tuple(NUMBERS[symbol] for symbol in channels.atom_type_elements) if channels.atom_types else None,
         shape=channels.shape,
+        shape_radius=channels.shape_radius_angstrom and channels.shape_radius_angstrom * BOHR_PER_ANGSTROM,
         round_to=recipe.store.round_to,
     )

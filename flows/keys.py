@@ -14,7 +14,9 @@ from flows.recipe import FileDensity, ModelDensity, Recipe, recipe_values
 from storage.sample_tables import PlannedSample
 from storage.schema import Conformer
 
-KEY_VERSION = 1  # raised when our own formulas store other bytes than before
+# Raised when our own formulas store other bytes than before.
+STATE_VERSION = 1
+VOXEL_VERSION = 2
 PROGRAMS = {"xtb-python": "xtb"}  # packages that bear another name than their program
 
 
@@ -46,13 +48,13 @@ def choose_keys(recipe: Recipe) -> Keys:
     }
     programs = {name: _name_program(one) for name, one in settings.items() if name not in {**files, **models}}
     states = {
-        name: json.dumps([KEY_VERSION, settings[name], recipe.electrons, program], sort_keys=True)
+        name: json.dumps([STATE_VERSION, settings[name], recipe.electrons, program], sort_keys=True)
         for name, program in programs.items()
     }
     kept: dict[str, Any] = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
     if models:
         kept["models"] = models
-    voxels = json.dumps([KEY_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
+    voxels = json.dumps([VOXEL_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
     return Keys(states, programs, voxels)
 
 

@@ -202,7 +202,16 @@ class Channels(Table):
     gradient_magnitude: tuple[str, ...] = ()
     atom_types: bool = Field(False, description="smooth occupancy of each of atom_type_elements, and of all others")
     shape: bool = Field(False, description="smooth occupancy of all atoms together, between 0 and 1")
+    shape_radius_angstrom: PositiveFloat | None = Field(
+        None, description="of every atom, so that shape says nothing of elements; by default van der Waals radii"
+    )
     atom_type_elements: tuple[str, ...] = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
+
+    @model_validator(mode="after")
+    def _radius_has_a_shape(self) -> "Channels":
+        if self.shape_radius_angstrom and not self.shape:
+            raise ValueError("shape_radius_angstrom goes with shape = true: leave it out, or ask for that channel")
+        return self
 
     @model_validator(mode="after")
     def _elements_exist(self) -> "Channels":

@@ -12,7 +12,14 @@ ROOMS = ("flows", "pipeline", "storage", "training")
 MAY_IMPORT = {
     "storage": (),
     "pipeline": ("storage.schema", "storage.errors"),
-    "training": ("storage", "pipeline.collocation", "pipeline.rotation", "pipeline.units", "pipeline.elements"),
+    "training": (
+        "storage",
+        "pipeline.collocation",
+        "pipeline.rotation",
+        "pipeline.units",
+        "pipeline.elements",
+        "pipeline.fingerprints",
+    ),
     "flows": ("storage", "pipeline", "training"),
 }
 
@@ -22,6 +29,8 @@ HOMES = {
     "xarray": ("storage",),
     "obstore": ("storage",),
     "torch": ("training",),
+    "torch_geometric": ("training/models/schnet.py",),
+    "sklearn": ("training/property_fit.py",),
     "prefect": ("flows/dataset.py", "flows/array_stages.py", "flows/artifacts.py", "flows/schedule.py"),
     "distributed": ("flows",),
     "dask": ("flows",),
@@ -94,6 +103,12 @@ def test_what_training_takes_from_the_pipeline_knows_neither_torch_nor_chemistry
             inside = ROOT / "pipeline" / f"{name.split('.')[1]}.py" if outside == "pipeline" else file
             if inside not in rooms:
                 rooms.append(inside)
+
+
+def test_only_the_controls_of_fingerprints_bring_chemistry_to_training() -> None:
+    """`rhoflow train` works where RDKit is not installed; these say what to install."""
+    users = [file for file in source_files("training") if any("fingerprints" in name for name in imports_of(file))]
+    assert [file.name for file in users] == ["molecule_boxes.py"]
 
 
 def test_the_command_line_loads_nothing_heavy_by_itself() -> None:

@@ -7,6 +7,7 @@ import typer
 
 from flows.commands.arguments import BEGUN, CPUS, AsJson, Location, StorePath, Workers, app, train
 from flows.commands.datasets import build
+from storage.errors import RequestError
 from storage.objects import locate
 
 
@@ -36,6 +37,31 @@ def superres(
     print(run)
 
 
+@train.command("property")
+def train_property(
+    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
+    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
+    store: Annotated[
+        Optional[list[Location]],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+) -> None:
+    """Train a model of properties: stacked channels of a molecule in, its labels out; or one of the controls.
+
+    Example: `rhoflow train property property.toml run --store qm9-channels.zarr`
+    """
+    from dataclasses import replace
+
+    from training.config import PropertyConfig
+    from training.config_file import read_config
+    from training.property import train_property as train_model
+
+    settings = read_config(config, PropertyConfig)
+    train_model(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
+    print(run)
+
+
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="the folder of a training run")],
@@ -53,8 +79,21 @@ def evaluate(
     Beside it the guess, other runs, and interpolation of coarse cells. RUN/evaluation.json holds all of it. On the test
     split also how well the model foresees its errors, as `rhoflow predict` does.
 
+    A model of properties: mean absolute errors, beside those of the mean; with --rotations each prediction is the mean
+    over so many of the cube's 24.
+
     Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
     """
+    from training.property_model import holds_property_model
+
+    if holds_property_model(run):
+        from training.property_evaluation import evaluate_property
+
+        if beside:
+            raise RequestError(f"{run} predicts properties: leave out --beside, and see `rhoflow compare`")
+        scores = evaluate_property(run, store, split=split, rotations=rotations)
+        print((run / "evaluation.json").read_text() if as_json else scores)
+        return
     from training.evaluation import evaluate_superres
     from training.spreads import evaluate_expectations
 
