@@ -22,7 +22,14 @@ HOMES = {
     "xarray": ("storage",),
     "obstore": ("storage",),
     "torch": ("training",),
-    "prefect": ("flows/dataset.py", "flows/array_stages.py", "flows/artifacts.py", "flows/schedule.py"),
+    "prefect": (
+        "flows/dataset.py",
+        "flows/array_stages.py",
+        "flows/artifacts.py",
+        "flows/schedule.py",
+        "flows/compare_flow.py",
+    ),
+    "matplotlib": ("flows/comparison_plot.py",),
     "distributed": ("flows",),
     "dask": ("flows",),
     "typer": ("flows/cli.py",),
@@ -38,7 +45,20 @@ HOMES = {
 }
 
 # What a command may load before it is told what to do: each environment installs only a part.
-LAZY = ("prefect", "dask", "distributed", "torch", "rdkit", "pyscf", "tblite", "xtb", "plotly", "skimage", "obstore")
+LAZY = (
+    "prefect",
+    "dask",
+    "distributed",
+    "torch",
+    "rdkit",
+    "pyscf",
+    "tblite",
+    "xtb",
+    "plotly",
+    "skimage",
+    "obstore",
+    "matplotlib",
+)
 
 
 def source_files(room: str) -> list[Path]:
