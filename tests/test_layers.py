@@ -31,7 +31,14 @@ HOMES = {
     "torch": ("training",),
     "torch_geometric": ("training/models/schnet.py",),
     "sklearn": ("training/property_fit.py",),
-    "prefect": ("flows/dataset.py", "flows/array_stages.py", "flows/artifacts.py", "flows/schedule.py"),
+    "prefect": (
+        "flows/dataset.py",
+        "flows/array_stages.py",
+        "flows/artifacts.py",
+        "flows/schedule.py",
+        "flows/compare_flow.py",
+    ),
+    "matplotlib": ("flows/comparison_plot.py",),
     "distributed": ("flows",),
     "dask": ("flows",),
     "typer": ("flows/commands",),
@@ -47,7 +54,20 @@ HOMES = {
 }
 
 # What a command may load before it is told what to do: each environment installs only a part.
-LAZY = ("prefect", "dask", "distributed", "torch", "rdkit", "pyscf", "tblite", "xtb", "plotly", "skimage", "obstore")
+LAZY = (
+    "prefect",
+    "dask",
+    "distributed",
+    "torch",
+    "rdkit",
+    "pyscf",
+    "tblite",
+    "xtb",
+    "plotly",
+    "skimage",
+    "obstore",
+    "matplotlib",
+)
 
 
 def source_files(room: str) -> list[Path]:

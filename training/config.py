@@ -54,6 +54,8 @@ class TrainingConfig:
     compile: bool = False
     checkpoint_steps: int = key(300, above=0)  # steps between checkpoints, each with a validation
     validation_samples: int = key(0, least=0)  # of the validation split, chosen by a hash; 0 = all
+    molecules: int = key(0, least=0)  # of the training split, with all their conformers, by a hash; 0 = all
+    start: str = ""  # a run, or a model that comes with the package, whose weights training begins with
     patience: int = key(0, least=0)  # checkpoints without a better validation before it stops early; 0 = never
     seed: int = key(1, least=0)
     device: str = "auto"  # auto | cpu | cuda | cuda:N
