@@ -31,11 +31,11 @@ class Fields:
 
     sampling: Sampling
     densities: tuple[str, ...]
-    gradient_magnitude: tuple[str, ...]  # names of densities
-    atom_types: tuple[int, ...] | None  # atomic numbers with a channel of their own; None: no such channel
-    shape: bool
-    shape_radius: float | None  # bohr, of every atom; None: van der Waals radii
-    round_to: float  # electrons/bohr³
+    gradient_magnitude: tuple[str, ...] = ()  # names of densities
+    atom_types: tuple[int, ...] | None = None  # atomic numbers with a channel of their own; None: no such channel
+    shape: bool = False
+    shape_radius: float | None = None  # bohr, of every atom; None: van der Waals radii
+    round_to: float = 0.0  # electrons/bohr³; 0 keeps every bit
 
 
 def compute_sample(
@@ -67,8 +67,6 @@ def sample_states(
     channels = {}
     checks: dict[str, float] = {}
     inside: dict[str, float] = {}
-    lengths: dict[str, FloatArray] = {}
-    epsilon = choose_epsilon(fields.round_to)
     for name, engine in engines.items():
         if isinstance(engine, Engine):
             counted, inside[name] = integrate_state(states[name], grid)
@@ -80,15 +78,9 @@ def sample_states(
             channels[name] = round_to_step(values, fields.round_to)
             checks.update(sum_voxels(name, grid, values, channels[name]))
         elif isinstance(engine, Engine):
-            if name in fields.gradient_magnitude:
-                values, lengths[name] = sample_density_and_gradient(states[name], grid, fields.sampling, epsilon)
-            else:
-                values = sample_density(states[name], grid, fields.sampling, epsilon)
-            channels[name] = round_to_step(values, fields.round_to)
-            sums = sum_voxels(name, grid, values, channels[name])
-            if fields.sampling == "cell":
-                check_voxels(name, sums[f"{name}_summed_electrons"], inside[name])
-            checks |= {f"{name}_electrons": states[name].electrons, f"{name}_box_electrons": inside[name], **sums}
+            found, sums = voxelize_state(name, states[name], grid, fields, inside[name])
+            channels.update(found)
+            checks.update(sums)
     for name in fields.densities:
         engine = engines[name]
         if isinstance(engine, RefiningEngine):
@@ -97,9 +89,9 @@ def sample_states(
             checks.update(sum_voxels(name, grid, values, channels[name]))
             checks.update({f"{name}_{fact}": number for fact, number in known.items()})
     for name in fields.gradient_magnitude:
-        if name not in lengths:
-            lengths[name] = sample_gradient_magnitude(states[name], grid, fields.sampling, epsilon)
-        channels[f"{name}_gradient"] = round_to_step(lengths[name], fields.round_to)
+        if name not in fields.densities:
+            values = sample_gradient_magnitude(states[name], grid, fields.sampling, choose_epsilon(fields.round_to))
+            channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
         channels["atom_types"] = round_to_step(values, fields.round_to)
@@ -109,6 +101,26 @@ def sample_states(
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)
+
+
+def voxelize_state(
+    name: str, state: ElectronicState, grid: Grid, fields: Fields, inside: float
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """A density, with its gradient's length where that is wanted too, and its electrons, of which `inside` are here.
+
+    Raises WrongElectronCount where cells miss that by more than 1e-4; point sums are only recorded.
+    """
+    epsilon, channels = choose_epsilon(fields.round_to), {}
+    if name in fields.gradient_magnitude:
+        values, lengths = sample_density_and_gradient(state, grid, fields.sampling, epsilon)
+        channels[f"{name}_gradient"] = round_to_step(lengths, fields.round_to)
+    else:
+        values = sample_density(state, grid, fields.sampling, epsilon)
+    channels[name] = round_to_step(values, fields.round_to)
+    sums = sum_voxels(name, grid, values, channels[name])
+    if fields.sampling == "cell":
+        check_voxels(name, sums[f"{name}_summed_electrons"], inside)
+    return channels, {f"{name}_electrons": state.electrons, f"{name}_box_electrons": inside, **sums}
 
 
 def integrate_state(state: ElectronicState, grid: Grid) -> tuple[float, float]:
