@@ -55,8 +55,9 @@ def _name_program(settings: Mapping[str, Any]) -> str:
 
 
 def _pack(conformer: Conformer) -> bytes:
-    """Atoms, positions, charge and spin; −0 and 0 are one place."""
-    state = np.array([conformer.charge, conformer.unpaired, *conformer.numbers], dtype=np.int64)
+    """Atoms, positions, charge, spin and which atoms are a ligand's; −0 and 0 are one place."""
+    ligand = [-conformer.ligand_atoms] if conformer.ligand_atoms else []
+    state = np.array([conformer.charge, conformer.unpaired, *ligand, *conformer.numbers], dtype=np.int64)
     return state.tobytes() + (np.ascontiguousarray(conformer.positions, dtype=np.float64) + 0.0).tobytes()
 
 

@@ -235,12 +235,13 @@ def place(conformer: Conformer, recipe: Recipe, fields: Sequence[FieldEngine] = 
         turned = conformer.positions @ rotation.T
         conformer = Conformer(**{**vars(conformer), "positions": turned})
     spacing, margin = box.spacing_angstrom * BOHR_PER_ANGSTROM, box.margin_angstrom * BOHR_PER_ANGSTROM
+    inside = conformer.positions[: conformer.ligand_atoms or None]  # of a complex, the ligand
     if box.box == "file":
         grid = fields[0].grid(conformer)  # all of them read the molecule's one file
     elif box.box == "tight":
-        grid = place_tight_grid(conformer.positions, spacing, margin, box.multiple)
+        grid = place_tight_grid(inside, spacing, margin, box.multiple)
     else:
-        grid = place_grid(conformer.positions, spacing, margin, box.classes)
+        grid = place_grid(inside, spacing, margin, box.classes)
     split = assign_split(conformer.group, recipe.splits.model_dump())
     return choose_class(max(grid.shape), box.classes), PlannedSample(conformer, grid, split, rotation)
 

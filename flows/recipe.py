@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from pipeline.elements import NUMBERS
 from pipeline.qm9 import locate_qm9
+from pipeline.residues import ResidueKind, Rules
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError
 from storage.objects import Location
 
 # Columns that every dataset's tables have, and its arrays that are no columns: free for neither labels nor densities.
 TABLE_COLUMNS = (
-    "id", "row", "cells", "sample", "samples", "conformer", "charge", "unpaired", "smiles", "group", "split", "outcome",
-    "message", "duplicate_of",
+    "id", "row", "cells", "sample", "samples", "conformer", "charge", "unpaired", "ligand_atoms", "smiles", "group",
+    "split", "outcome", "message", "duplicate_of",
 )  # fmt: skip
 ARRAYS = (
     "number", "position", "atom_offset", "origin", "spacing", "grid_shape", "rotation", "x", "y", "z", "axis",
@@ -27,7 +29,10 @@ ARRAYS = (
 # The periodic boxes of arXiv 2402.12335, from its data.
 PUBLISHED_BOX = {"vacuum_angstrom": 2.0, "mesh_spacing_angstrom": 0.0831215, "mesh_multiple": 2}
 # Keys of [source] that say which columns of a file are meant, and which molecules of a package.
-PATH_KEYS, PACKAGE_KEYS = ("smiles", "id", "charge", "unpaired"), ("heavy_atoms", "count")
+PATH_KEYS = (
+    "smiles", "id", "charge", "unpaired", "protein", "ligand", "record", "pocket_angstrom", "residues", "model"
+)  # fmt: skip
+PACKAGE_KEYS = ("heavy_atoms", "count")
 NAME = r"^[a-z][a-z0-9_]*$"
 Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 
@@ -44,7 +49,9 @@ class Source(Table):
     """Where the molecules come from."""
 
     path: Path | None = Field(
-        None, description="csv, tsv, smi, sdf, xyz, extxyz or parquet, or cube and npz files; relative to the recipe"
+        None,
+        description="csv, tsv, smi, sdf, xyz, extxyz or parquet; pdb or cif; or a folder of cube and npz files, of "
+        "structures, or of complexes; relative to the recipe",
     )
     package: Literal["qm9"] | None = Field(None, description="instead of a path: a dataset that an extra installs")
     heavy_atoms: PositiveInt | None = Field(None, description="of a package: molecules of at most so many")
@@ -57,6 +64,18 @@ class Source(Table):
     charge: str | None = Field(None, description="column of the charge, for tables")
     unpaired: str | None = Field(None, description="column of the number of unpaired electrons, for tables")
     labels: tuple[str, ...] = Field((), description="columns or tags carried along as labels")
+    protein: str | None = Field(
+        None, description="column of a protein's or another structure's file, relative to the table, in place of SMILES"
+    )
+    ligand: str | None = Field(None, description="column of the ligand's file (sdf, mol, mol2); empty: no ligand")
+    record: str | None = Field(None, description="column that says which record of it, by title or number from 0")
+    pocket_angstrom: PositiveFloat = Field(8.0, description="residues so near to a ligand are its pocket, whole")
+    residues: tuple[ResidueKind, ...] = Field(
+        ("protein", "nucleic", "ions", "others"), min_length=1, description="what of a structure is taken; also waters"
+    )
+    model: PositiveInt | Literal["all"] = Field(
+        1, description="of a structure of several: its number, or all, each a conformer"
+    )
 
     @model_validator(mode="after")
     def _path_or_package(self) -> "Source":
@@ -69,11 +88,24 @@ class Source(Table):
         return self
 
     @model_validator(mode="after")
+    def _ligands_have_proteins(self) -> "Source":
+        if (self.ligand and not self.protein) or (self.record and not self.ligand):
+            given, lacking = ("ligand", "protein") if not self.protein else ("record", "ligand")
+            raise ValueError(f"{given} is given without {lacking}: name that column too")
+        return self
+
+    @model_validator(mode="after")
     def _labels_keep_their_names(self) -> "Source":
         for label in self.labels:
             if label in TABLE_COLUMNS or "/" in label or not label:
                 raise ValueError(f"labels names {label!r}, which the dataset's own tables use: rename the column")
         return self
+
+    @property
+    def rules(self) -> Rules:
+        """How structures become atoms."""
+        model = None if self.model == "all" else self.model
+        return Rules(self.residues, model, self.pocket_angstrom * BOHR_PER_ANGSTROM)
 
     @property
     def address(self) -> str:
