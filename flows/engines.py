@@ -4,10 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, Recipe, RecipeError, SadDensity
+from flows.recipe import (
+    Density,
+    DftDensity,
+    FileDensity,
+    GaussianDensity,
+    PromoleculeDensity,
+    Recipe,
+    RecipeError,
+    SadDensity,
+)
 from pipeline.elements import NUMBERS
 from pipeline.engines.periodic_box import PeriodicBox
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
+from pipeline.engines.protocol import DensityEngine, Engine, select_solving
 from pipeline.failures import UnsupportedElement
 from pipeline.sample import Fields
 from pipeline.units import BOHR_PER_ANGSTROM
@@ -36,6 +45,10 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
         from pipeline.engines.file import FileEngine
 
         return FileEngine(Path(recipe.source.address), density.key, recipe.grid.sampling)
+    if isinstance(density, PromoleculeDensity):
+        from pipeline.engines.promolecule import PromoleculeEngine
+
+        return PromoleculeEngine(recipe.electrons, density.xtb_atoms)
     from pipeline.engines.xtb import XtbEngine
 
     return XtbEngine(density.engine, density.library, electrons=recipe.electrons)
@@ -55,8 +68,8 @@ def build_engines(recipe: Recipe) -> dict[str, DensityEngine]:
     for name, density in recipe.densities.items():
         try:
             engines[name] = engine = build_engine(density, recipe)
-            if not isinstance(engine, FieldEngine):
-                _find_element(engine)
+            for solving in select_solving({name: engine}).values():
+                _find_element(solving)
         except ValueError as error:
             raise RecipeError(f"[densities.{name}]: {error}") from error
     return engines

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flows.engines import choose_fields
-from flows.recipe import FileDensity, Recipe, recipe_values
+from flows.recipe import WITHOUT_ORBITALS, Recipe, recipe_values
 from storage.sample_tables import PlannedSample
 from storage.schema import Conformer
 
@@ -38,13 +38,17 @@ class Keys:
 def choose_keys(recipe: Recipe) -> Keys:
     """Those that the recipe asks for, with the programs installed now."""
     settings = recipe_values(recipe)["densities"]
-    files = {name: settings[name] for name, one in recipe.densities.items() if isinstance(one, FileDensity)}
-    programs = {name: _name_program(one) for name, one in settings.items() if name not in files}
+    fields = {
+        name: settings[name] | _name_part(settings[name])
+        for name, one in recipe.densities.items()
+        if isinstance(one, WITHOUT_ORBITALS)
+    }
+    programs = {name: _name_program(one) for name, one in settings.items() if name not in fields}
     states = {
         name: json.dumps([KEY_VERSION, settings[name], recipe.electrons, program], sort_keys=True)
         for name, program in programs.items()
     }
-    kept = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
+    kept = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": fields}
     voxels = json.dumps([KEY_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
     return Keys(states, programs, voxels)
 
@@ -52,6 +56,11 @@ def choose_keys(recipe: Recipe) -> Keys:
 def _name_program(settings: Mapping[str, Any]) -> str:
     name = str(settings.get("library") or {"dft": "pyscf", "sad": "pyscf"}.get(settings["engine"], ""))
     return f"{name} {importlib.metadata.version(PROGRAMS.get(name, name))}" if name else f"rhoflow {settings['engine']}"
+
+
+def _name_part(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The program behind a part of a density that has no orbitals in the store."""
+    return {"program": _name_program({**settings, "library": "tblite"})} if settings.get("xtb_atoms") else {}
 
 
 def _pack(conformer: Conformer) -> bytes:

@@ -13,7 +13,7 @@ from flows.engines import build_engines
 from flows.keys import Keys, choose_keys
 from flows.recipe import Recipe
 from pipeline.elements import SYMBOLS
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, SuperpositionEngine, select_solving
 from pipeline.failures import MoleculeFailed, UnsupportedElement
 from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
@@ -69,7 +69,7 @@ def plan_dataset(store: Location) -> Plan:
 def _plan_generation(store: Location, generation: Generation) -> None:
     recipe = read_stored_recipe(store)
     engines = build_engines(recipe)
-    solving = _with_orbitals(engines)
+    solving = select_solving(engines)
     before = read_plan(store).generations if generation.number > 1 else ()
     plan = Plan(
         recipe.store.shard_samples, _lay_out_channels(recipe), list(solving), recipe.store.wavefunctions, before
@@ -157,7 +157,7 @@ def check_bases(store: Location) -> None:
     """Before a planned store grows: raises StoreError where the programs would write its elements otherwise."""
     if not is_planned(store):
         return
-    engines = _with_orbitals(build_engines(read_stored_recipe(store)))
+    engines = select_solving(build_engines(read_stored_recipe(store)))
     _lay_out_densities(store, {}, engines, read_plan(store).generations[-1].bases)
 
 
@@ -180,13 +180,13 @@ def plan_rows(
     draft: Draft,
 ) -> None:
     """Every conformer gets a place, is the same as a sample that has one, or is refused by name."""
-    solving = _with_orbitals(engines)
+    counting = {name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
     fields = [engine for engine in engines.values() if isinstance(engine, FieldEngine)]
     refused_elements: dict[int, str] = {}
     for row in rows:
         for conformer in row.conformers:
             try:
-                _check_elements(conformer, solving, refused_elements)
+                _check_elements(conformer, counting, refused_elements)
                 cells, planned = place(conformer, recipe, fields)
             except MoleculeFailed as failure:
                 draft.refusals.append(Refusal(conformer.id, failure.reason, str(failure)))
@@ -198,11 +198,9 @@ def plan_rows(
                 places[planned.key] = draft.add(cells, planned)
 
 
-def _with_orbitals(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
-    return {name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
-
-
-def _check_elements(conformer: Conformer, engines: Mapping[str, Engine], refused: dict[int, str]) -> None:
+def _check_elements(
+    conformer: Conformer, engines: Mapping[str, Engine | SuperpositionEngine], refused: dict[int, str]
+) -> None:
     """Raises UnsupportedElement where an engine lacks an element, or engines would count different electrons."""
     for number in sorted(set(map(int, conformer.numbers))):
         if number not in refused:
@@ -211,15 +209,16 @@ def _check_elements(conformer: Conformer, engines: Mapping[str, Engine], refused
             raise UnsupportedElement(refused[number])
 
 
-def _find_element_fault(number: int, engines: Mapping[str, Engine]) -> str:
+def _find_element_fault(number: int, engines: Mapping[str, Engine | SuperpositionEngine]) -> str:
     """What keeps an element out of the dataset, or "" ."""
     cores = {}
     for name, engine in engines.items():
         try:
-            engine.basis(np.array([number]))
+            if not isinstance(engine, SuperpositionEngine):
+                engine.basis(np.array([number]))
+            cores[name] = engine.core_electrons(number)
         except UnsupportedElement as failure:
             return f"density {name!r}: {failure}"
-        cores[name] = engine.core_electrons(number)
     if len(set(cores.values())) > 1:
         counts = ", ".join(f"{name!r} {number - core}" for name, core in cores.items())
         return f"{SYMBOLS[number]} counts different electrons: {counts}; leave one of these densities out of the recipe"

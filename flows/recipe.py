@@ -192,8 +192,17 @@ class FileDensity(Table):
     key: str | None = Field(None, description="which array of an npz, or field of a cube; the only density by default")
 
 
+class PromoleculeDensity(Table):
+    """Neutral spherical atoms where they stand: for systems of any size. They count what the recipe says."""
+
+    engine: Literal["promolecule"]
+    xtb_atoms: int = Field(0, ge=0, description="the ligand of a complex has its own GFN2 density up to so many atoms")
+
+
+WITHOUT_ORBITALS = (FileDensity, PromoleculeDensity)
 Density: TypeAlias = Annotated[
-    GaussianDensity | SadDensity | XtbDensity | DftDensity | FileDensity, Field(discriminator="engine")
+    GaussianDensity | SadDensity | XtbDensity | DftDensity | PromoleculeDensity | FileDensity,
+    Field(discriminator="engine"),
 ]
 
 
@@ -305,7 +314,7 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _one_electron_convention(self) -> "Recipe":
         for name, density in self.densities.items():
-            if isinstance(density, XtbDensity | FileDensity):
+            if isinstance(density, XtbDensity | PromoleculeDensity | FileDensity):
                 continue  # xTB's cores are tabulated: it counts what the recipe says; a file counts what it may
             counts_all = getattr(density, "pseudopotential", "gth") == "none"
             if counts_all != (self.electrons == "all"):

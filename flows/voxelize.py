@@ -32,7 +32,9 @@ def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Map
     if not is_sealed(store):
         raise RequestError(f"{store} is not sealed yet: finish its build first, then voxelize it")
     densities = begun.recipe["densities"]
-    if missing := [name for name in densities if not plan.keeps_wavefunctions or name not in plan.densities]:
+    kept = plan.densities if plan.keeps_wavefunctions else ()
+    missing = [name for name, one in densities.items() if name not in kept and one["engine"] != "promolecule"]
+    if missing:
         raise RequestError(
             f"{store} keeps no wavefunctions of {', '.join(missing)}: only a build with store.wavefunctions = true "
             "of densities that have orbitals can be voxelized"

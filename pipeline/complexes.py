@@ -37,13 +37,15 @@ class Complex:
 class Parts:
     """Where a complex, or a structure alone, lies."""
 
-    structure: Path
+    structure: Path | None  # None: the row names none
     ligands: tuple[Path, ...] | None = None  # of one ligand, read in turn until one can be; None: a structure alone
     record: str = ""  # which record of it, by title or number from 0; "": the only one
 
 
 def build_complex(parts: Parts, rules: Rules) -> Complex:
     """Raises ValueError where a file is missing or cannot be read."""
+    if parts.structure is None:
+        raise ValueError("there is no structure in it: name the structure's file")
     if parts.ligands is None:
         structure = read_structure(parts.structure, rules.residues, rules.model)
         return Complex(None, structure.numbers, structure.positions.reshape(-1, 3), structure.group, 0)
@@ -113,6 +115,7 @@ class Entry:
     """A complex that a folder holds."""
 
     name: str
+    protein: Path
     parts: Parts
     fields: Mapping[str, str]  # data fields of the ligand's record, and of PDBbind's index
 
@@ -129,12 +132,12 @@ def list_complexes(folder: Path) -> list[Entry]:
         if several := find_ligands(protein.parent, name + LIGANDS)[:1]:
             for number, (_, fields) in enumerate(read_records(several[0])):
                 title = fields["title"] or str(number)
-                found.append(Entry(f"{name}_{title}", Parts(protein, several, str(number)), fields))
+                found.append(Entry(f"{name}_{title}", protein, Parts(protein, several, str(number)), fields))
             continue
         ligands = find_ligands(protein.parent, name + LIGAND)
         records = [record for path in ligands for record in read_records(path)[:1]]
         fields = records[0][1] if records else {}
-        found.append(Entry(name, Parts(protein, ligands), {**fields, **affinities.get(name, {})}))
+        found.append(Entry(name, protein, Parts(protein, ligands), {**fields, **affinities.get(name, {})}))
     return found
 
 
@@ -154,10 +157,15 @@ def list_structures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_structure_file(path) and not path.name.startswith("."))
 
 
+def list_indices(folder: Path) -> list[Path]:
+    """PDBbind's lists of affinities."""
+    return sorted([*folder.glob("INDEX*"), *folder.glob("index/INDEX*")])
+
+
 def read_affinities(folder: Path) -> dict[str, dict[str, str]]:
-    """By PDB code, `pK` and `measurement`, as PDBbind's index files in the folder, or in its index/, have them."""
+    """By PDB code, `pK` and `measurement`, as PDBbind's lists in the folder, or in its index/, have them."""
     found: dict[str, dict[str, str]] = {}
-    for index in sorted([*folder.glob("INDEX*"), *folder.glob("index/INDEX*")]):
+    for index in list_indices(folder):
         for line in index.read_text(encoding="utf-8", errors="replace").splitlines():
             found.update(read_affinity(line.split("//")[0].split()))
     return found

@@ -13,7 +13,7 @@ from typing import BinaryIO, NoReturn, cast
 
 import numpy as np
 
-from pipeline.complexes import Parts, build_complex, list_complexes, list_proteins, list_structures
+from pipeline.complexes import Parts, build_complex, list_complexes, list_indices, list_proteins, list_structures
 from pipeline.formats import VOLUME_ENDINGS, FormatError, is_volume_file, list_volume_files, name_volume, read_scene
 from pipeline.molecule import UNREADABLE
 from pipeline.records import read_comment, read_electrons, read_frame, read_mol_block, read_whole, split_sdf_record
@@ -473,13 +473,13 @@ def list_source_files(source: Path, files: Files = NO_FILES) -> list[Path]:
         parts = [record.parts for record in _complex_rows(source, files, _DELIMITERS[_ending(source)])]
         return [source, *_list_parts(parts)]
     if list_proteins(source):
-        return _list_parts([entry.parts for entry in list_complexes(source)])
+        return [*list_indices(source), *_list_parts([entry.parts for entry in list_complexes(source)])]
     return list_structures(source) or list_volume_files(source)
 
 
 def _list_parts(parts: Iterable[Parts | None]) -> list[Path]:
     paths = (path for one in parts if one for path in (one.structure, *(one.ligands or ())))
-    return [path for path in dict.fromkeys(paths) if path.is_file()]
+    return [path for path in dict.fromkeys(paths) if path and path.is_file()]
 
 
 def _complex_rows(source: Path, files: Files, delimiter: str) -> Iterator[_Record]:
@@ -488,12 +488,12 @@ def _complex_rows(source: Path, files: Files, delimiter: str) -> Iterator[_Recor
             _text(record.fields.get(name)) if name else "" for name in (files.protein, files.ligand, files.record)
         )
         ligands = (source.parent / ligand,) if ligand else None
-        yield replace(record, parts=Parts(source.parent / structure, ligands, which))
+        yield replace(record, parts=Parts(source.parent / structure if structure else None, ligands, which))
 
 
 def _folder_records(source: Path) -> Iterator[_Record]:
     for entry in list_complexes(source):
-        yield _Record(entry.parts.structure.name, {"name": entry.name, **entry.fields}, parts=entry.parts)
+        yield _Record(entry.protein.name, {"name": entry.name, **entry.fields}, parts=entry.parts)
 
 
 def _structure_records(source: Path) -> Iterator[_Record]:

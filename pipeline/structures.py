@@ -11,7 +11,9 @@
 """
 
 import functools
+import gzip
 import hashlib
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -50,9 +52,9 @@ def read_structure(path: Path, residues: tuple[ResidueKind, ...], model: int | N
     if not path.is_file():
         raise ValueError(f"there is no file {path.name}: put it there, or correct the path")
     try:
-        read = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).replace(str(path), path.name).splitlines()[0]
+        read = parse_structure(path.read_bytes())
+    except (RuntimeError, ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0]
         raise ValueError(f"{path.name} is neither PDB nor mmCIF ({reason}): fetch it again") from error
     models = [select_atoms(one, residues) for one in choose_models(read, model, path)]
     first = models[0]
@@ -69,6 +71,14 @@ def read_structure(path: Path, residues: tuple[ResidueKind, ...], model: int | N
         residues=np.unique([atom.place for atom in first], return_inverse=True)[1],
         group=hash_sequences(read[0]),
     )
+
+
+def parse_structure(content: bytes) -> gemmi.Structure:
+    """From the bytes of a PDB or mmCIF file, gzipped or not. Raises ValueError, RuntimeError, or gzip's errors."""
+    text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8", errors="replace")
+    if "_atom_site." in text:
+        return gemmi.make_structure_from_block(gemmi.cif.read_string(text).sole_block())
+    return gemmi.read_pdb_string(text)
 
 
 @dataclass(frozen=True)

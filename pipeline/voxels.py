@@ -122,14 +122,17 @@ def sample_density(state: ElectronicState, grid: Grid, sampling: Sampling) -> Fl
     return collocation.density_at_points(around, _centres(grid), EPSILON)
 
 
-def sample_gradient_magnitude(state: ElectronicState, grid: Grid, sampling: Sampling) -> FloatArray:
-    """Length of the cell's mean gradient, or of the gradient at its centre, shape `grid.shape`, electrons per bohr⁴."""
+def sample_gradient(state: ElectronicState, grid: Grid, sampling: Sampling) -> FloatArray:
+    """The cell's mean gradient, or the gradient at its centre, shape (3, *grid.shape), electrons per bohr⁴."""
     around = surround(state, grid)
     if sampling == "cell":
-        gradient = collocation.gradient_in_cells(around, _edges(grid), EPSILON)
-    else:
-        gradient = collocation.gradient_at_points(around, _centres(grid), EPSILON)
-    return np.asarray(np.sqrt(np.sum(gradient**2, axis=0)))
+        return collocation.gradient_in_cells(around, _edges(grid), EPSILON)
+    return collocation.gradient_at_points(around, _centres(grid), EPSILON)
+
+
+def sample_gradient_magnitude(state: ElectronicState, grid: Grid, sampling: Sampling) -> FloatArray:
+    """Length of the cell's mean gradient, or of the gradient at its centre, shape `grid.shape`, electrons per bohr⁴."""
+    return np.asarray(np.sqrt(np.sum(sample_gradient(state, grid, sampling) ** 2, axis=0)))
 
 
 def atom_types(

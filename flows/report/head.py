@@ -2,7 +2,7 @@
 
 from html import escape
 
-from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, Recipe, SadDensity
+from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, PromoleculeDensity, Recipe, SadDensity
 from flows.report.html import facts, paragraph
 from flows.report.tally import Tally
 
@@ -54,4 +54,7 @@ def _describe_method(density: Density) -> str:
         return f"a Gaussian on every atom, exponent {density.exponent:g}/bohr²"
     if isinstance(density, FileDensity):
         return "from its file"
+    if isinstance(density, PromoleculeDensity):
+        ligand = f", GFN2-xTB for ligands of at most {density.xtb_atoms} atoms" if density.xtb_atoms else ""
+        return f"spherical atoms (promolecule){ligand}"
     return f"{density.engine.upper()}-xTB by {density.library}"

@@ -1,7 +1,9 @@
 """What every electronic-structure engine offers."""
 
+from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from pipeline.superposition import Superposition
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
 
 
@@ -41,4 +43,24 @@ class FieldEngine(Protocol):
         ...
 
 
-DensityEngine: TypeAlias = Engine | FieldEngine
+@runtime_checkable
+class SuperpositionEngine(Protocol):
+    """Gives a density as spherical atoms, on any grid; nothing of it needs to be kept."""
+
+    def core_electrons(self, number: int) -> int:
+        """As an Engine's. Raises UnsupportedElement where it has no such atom."""
+        ...
+
+    def superpose(self, conformer: Conformer) -> Superposition:
+        """Raises a MoleculeFailed."""
+        ...
+
+
+DensityEngine: TypeAlias = Engine | FieldEngine | SuperpositionEngine
+
+
+def select_solving(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
+    """Those that have orbitals."""
+    return {
+        name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine | SuperpositionEngine)
+    }
