@@ -9,6 +9,7 @@ from flows.recipe import (
     DftDensity,
     FileDensity,
     GaussianDensity,
+    ModelDensity,
     PromoleculeDensity,
     Recipe,
     RecipeError,
@@ -16,7 +17,7 @@ from flows.recipe import (
 )
 from pipeline.elements import NUMBERS
 from pipeline.engines.periodic_box import PeriodicBox
-from pipeline.engines.protocol import DensityEngine, Engine, select_solving
+from pipeline.engines.protocol import DensityEngine, Engine
 from pipeline.failures import UnsupportedElement
 from pipeline.sample import Fields
 from pipeline.units import BOHR_PER_ANGSTROM
@@ -45,6 +46,10 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
         from pipeline.engines.file import FileEngine
 
         return FileEngine(Path(recipe.source.address), density.key, recipe.grid.sampling)
+    if isinstance(density, ModelDensity):
+        from flows.model_engine import choose_model
+
+        return choose_model(density, recipe)
     if isinstance(density, PromoleculeDensity):
         from pipeline.engines.promolecule import PromoleculeEngine
 
@@ -68,8 +73,8 @@ def build_engines(recipe: Recipe) -> dict[str, DensityEngine]:
     for name, density in recipe.densities.items():
         try:
             engines[name] = engine = build_engine(density, recipe)
-            for solving in select_solving({name: engine}).values():
-                _find_element(solving)
+            if isinstance(engine, Engine):
+                _find_element(engine)
         except ValueError as error:
             raise RecipeError(f"[densities.{name}]: {error}") from error
     return engines
@@ -96,5 +101,6 @@ def choose_fields(recipe: Recipe) -> Fields:
         gradient_magnitude=channels.gradient_magnitude,
         atom_types=tuple(NUMBERS[symbol] for symbol in channels.atom_type_elements) if channels.atom_types else None,
         shape=channels.shape,
+        shape_radius=channels.shape_radius_angstrom and channels.shape_radius_angstrom * BOHR_PER_ANGSTROM,
         round_to=recipe.store.round_to,
     )

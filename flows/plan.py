@@ -13,7 +13,7 @@ from flows.engines import build_engines
 from flows.keys import Keys, choose_keys
 from flows.recipe import Recipe
 from pipeline.elements import SYMBOLS
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, SuperpositionEngine, select_solving
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, SuperpositionEngine
 from pipeline.failures import MoleculeFailed, UnsupportedElement
 from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
@@ -69,7 +69,7 @@ def plan_dataset(store: Location) -> Plan:
 def _plan_generation(store: Location, generation: Generation) -> None:
     recipe = read_stored_recipe(store)
     engines = build_engines(recipe)
-    solving = select_solving(engines)
+    solving = _with_orbitals(engines)
     before = read_plan(store).generations if generation.number > 1 else ()
     plan = Plan(
         recipe.store.shard_samples, _lay_out_channels(recipe), list(solving), recipe.store.wavefunctions, before
@@ -157,7 +157,7 @@ def check_bases(store: Location) -> None:
     """Before a planned store grows: raises StoreError where the programs would write its elements otherwise."""
     if not is_planned(store):
         return
-    engines = select_solving(build_engines(read_stored_recipe(store)))
+    engines = _with_orbitals(build_engines(read_stored_recipe(store)))
     _lay_out_densities(store, {}, engines, read_plan(store).generations[-1].bases)
 
 
@@ -180,7 +180,7 @@ def plan_rows(
     draft: Draft,
 ) -> None:
     """Every conformer gets a place, is the same as a sample that has one, or is refused by name."""
-    counting = {name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
+    counting = {name: engine for name, engine in engines.items() if isinstance(engine, Engine | SuperpositionEngine)}
     fields = [engine for engine in engines.values() if isinstance(engine, FieldEngine)]
     refused_elements: dict[int, str] = {}
     for row in rows:
@@ -196,6 +196,10 @@ def plan_rows(
                 draft.aliases[conformer.id] = places[planned.key]
             else:
                 places[planned.key] = draft.add(cells, planned)
+
+
+def _with_orbitals(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
+    return {name: engine for name, engine in engines.items() if isinstance(engine, Engine)}
 
 
 def _check_elements(
@@ -214,7 +218,7 @@ def _find_element_fault(number: int, engines: Mapping[str, Engine | Superpositio
     cores = {}
     for name, engine in engines.items():
         try:
-            if not isinstance(engine, SuperpositionEngine):
+            if isinstance(engine, Engine):
                 engine.basis(np.array([number]))
             cores[name] = engine.core_electrons(number)
         except UnsupportedElement as failure:

@@ -108,7 +108,9 @@ def choose_models(structure: gemmi.Structure, model: int | None, path: Path) -> 
 def select_atoms(model: gemmi.Model, kinds: Iterable[ResidueKind]) -> list[PlacedAtom]:
     """The atoms of the residues of these kinds, each in one place."""
     return [
-        PlacedAtom(atom.name, f"{chain}/{residue.seqid}/{residue.name}", atom.element, tuple(atom.pos.tolist()))
+        PlacedAtom(
+            atom.name, f"{chain}/{residue.seqid}/{residue.name}", atom.element, (atom.pos.x, atom.pos.y, atom.pos.z)
+        )
         for chain, residue, atoms in settle_places(model)
         if classify(residue) in kinds
         for atom in atoms

@@ -14,7 +14,7 @@ from scipy import special
 from pipeline.collocation import integrate_density
 from pipeline.primitives import find_reaches
 from pipeline.tables import hermite_at_points, hermite_in_cells
-from pipeline.voxels import sample_density, sample_gradient
+from pipeline.voxels import measure_lengths, sample_density, sample_gradient
 from storage.schema import ElectronicState, FloatArray, Grid, IntArray, Sampling
 
 EPSILON = 1e-11  # electrons/bohr³: where a Gaussian is smaller, it may be left out; of 10,000, 1e-5 electrons are lost
@@ -36,11 +36,18 @@ class Superposition:
         """Electrons in all space."""
         return float(self.electrons.sum()) + (0.0 if self.state is None else self.state.electrons)
 
+    @property
+    def orbital_atoms(self) -> int:
+        """How many atoms the state describes."""
+        return 0 if self.state is None else len(self.state.numbers)
+
 
 def sample_superposition(whole: Superposition, grid: Grid, sampling: Sampling) -> FloatArray:
     """Density in every cell, or at every cell's centre, shape `grid.shape`, electrons per bohr³."""
-    density = _sum_gaussians(whole, grid, sampling, [(0, 0, 0)])[0]
-    return density if whole.state is None else density + sample_density(whole.state, grid, sampling)
+    density: FloatArray = _sum_gaussians(whole, grid, sampling, [(0, 0, 0)])[0]
+    if whole.state is not None:
+        density += sample_density(whole.state, grid, sampling)
+    return density
 
 
 def sample_gradient_length(whole: Superposition, grid: Grid, sampling: Sampling) -> FloatArray:
@@ -48,7 +55,7 @@ def sample_gradient_length(whole: Superposition, grid: Grid, sampling: Sampling)
     gradient = _sum_gaussians(whole, grid, sampling, [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
     if whole.state is not None:
         gradient += sample_gradient(whole.state, grid, sampling)
-    return np.asarray(np.sqrt(np.sum(gradient**2, axis=0)))
+    return measure_lengths(gradient)
 
 
 def integrate_superposition(whole: Superposition, grid: Grid) -> float:

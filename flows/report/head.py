@@ -1,8 +1,18 @@
 """The top of a page: what the dataset is, in one sentence and in numbers."""
 
 from html import escape
+from pathlib import Path
 
-from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, PromoleculeDensity, Recipe, SadDensity
+from flows.recipe import (
+    Density,
+    DftDensity,
+    FileDensity,
+    GaussianDensity,
+    ModelDensity,
+    PromoleculeDensity,
+    Recipe,
+    SadDensity,
+)
 from flows.report.html import facts, paragraph
 from flows.report.tally import Tally
 
@@ -57,4 +67,6 @@ def _describe_method(density: Density) -> str:
     if isinstance(density, PromoleculeDensity):
         ligand = f", GFN2-xTB for ligands of at most {density.xtb_atoms} atoms" if density.xtb_atoms else ""
         return f"spherical atoms (promolecule){ligand}"
+    if isinstance(density, ModelDensity):
+        return f"what the model {Path(density.model).name} makes of {density.input}"
     return f"{density.engine.upper()}-xTB by {density.library}"

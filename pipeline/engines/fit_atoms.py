@@ -37,11 +37,11 @@ def shell_density(shell: Shell, electrons: float) -> FloatArray:
 
 def valence_density(number: int) -> FloatArray:
     shells = zip(element_basis("gfn2", "tblite", number), element_shells("gfn2")[number], strict=True)
-    return np.sum([shell_density(shell, slater.occupation) for shell, slater in shells], axis=0)
+    return np.asarray(np.sum([shell_density(shell, slater.occupation) for shell, slater in shells], axis=0))
 
 
 def core_density(number: int) -> FloatArray:
-    return np.sum([shell_density(shell, 2.0 * shell.size) for shell in core_shells(number)], axis=0)
+    return np.asarray(np.sum([shell_density(shell, 2.0 * shell.size) for shell in core_shells(number)], axis=0))
 
 
 def count(density: FloatArray) -> float:

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.superposition import Superposition
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Turns a conformer into an electronic state. A frozen dataclass of its settings, so that it can be pickled."""
 
@@ -44,6 +48,25 @@ class FieldEngine(Protocol):
 
 
 @runtime_checkable
+class RefiningEngine(Protocol):
+    """Makes a density of another one, on the same grid."""
+
+    @property
+    def input(self) -> str:
+        """Name of the density that it starts from, which has orbitals."""
+        ...
+
+    def refine(
+        self, conformer: Conformer, grid: Grid, guess: NDArray[np.float32], electrons: float
+    ) -> tuple[FloatArray, Mapping[str, float]]:
+        """From the stored guess, shape `grid.shape`, electrons/bohr³, that holds `electrons` in its box.
+
+        Returns a density of the same shape, and what is known of it. Raises a MoleculeFailed.
+        """
+        ...
+
+
+@runtime_checkable
 class SuperpositionEngine(Protocol):
     """Gives a density as spherical atoms, on any grid; nothing of it needs to be kept."""
 
@@ -56,11 +79,4 @@ class SuperpositionEngine(Protocol):
         ...
 
 
-DensityEngine: TypeAlias = Engine | FieldEngine | SuperpositionEngine
-
-
-def select_solving(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
-    """Those that have orbitals."""
-    return {
-        name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine | SuperpositionEngine)
-    }
+DensityEngine: TypeAlias = Engine | FieldEngine | RefiningEngine | SuperpositionEngine
