@@ -13,7 +13,13 @@ from training.config import Allowed, SuperresConfig, TrainingConfig
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
-WANTED = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+WANTED = {
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    bool: "true or false",
+    tuple: "a list of texts in quotes",
+}
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:
@@ -46,7 +52,8 @@ def parse_config(content: Mapping[str, object], kind: type[Config], name: str) -
 
 def config_values(config: TrainingConfig) -> dict[str, Json]:
     """Every key with its value, ready for JSON; the inverse of `parse_config`."""
-    return {**asdict(config), "store": [str(store) for store in config.store]}
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    return {**values, "store": [str(store) for store in config.store]}
 
 
 def check_together(config: TrainingConfig, name: str) -> None:
@@ -85,6 +92,8 @@ def _read_value(key: Field[Any], value: object, name: str) -> object:
     kind: type = type(key.default)
     if kind is float and type(value) is int:
         value = float(value)
+    if kind is tuple and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = tuple(value)
     if type(value) is not kind:
         raise RequestError(f"{name}: {key.name} = {value!r}: must be {WANTED[kind]}")
     allowed: Allowed = key.metadata.get("allowed", Allowed())
