@@ -61,11 +61,6 @@ VOLUME = (0.4 / 0.529177210903) ** 3
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     rows = "".join(f"{name},{smiles}\n" for name, smiles in SMILES.items())
