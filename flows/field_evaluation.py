@@ -9,12 +9,11 @@ from skimage.metrics import structural_similarity
 
 from storage.errors import RequestError, StoreError
 from storage.objects import Json, Location, write_record
-from storage.schema import FloatArray
 from training.catalog import Catalog, read_catalog
 from training.device import choose_device
 from training.field import measure_psnr
 from training.field_model import FieldModel, count_bytes, load_field_model
-from training.field_read import FieldReader, open_reader
+from training.field_read import FieldReader, Values, open_reader
 from training.field_scenes import StoredScenes
 from training.superres import choose_samples
 from training.trained import EVALUATION
@@ -128,7 +127,7 @@ def score_one(reader: FieldReader, number: int, factor: int, seen: bool) -> Fiel
     )
 
 
-def measure_ssim(values: FloatArray, truth: FloatArray) -> float:
+def measure_ssim(values: Values, truth: Values) -> float:
     """Structural similarity of fields whose largest value is 1, mean over fields."""
     return float(
         np.mean(
