@@ -17,6 +17,7 @@ MAY_IMPORT = {
         "pipeline.collocation",
         "pipeline.elements",
         "pipeline.fields",
+        "pipeline.fingerprints",
         "pipeline.rotation",
         "pipeline.units",
     ),
@@ -29,7 +30,16 @@ HOMES = {
     "xarray": ("storage",),
     "obstore": ("storage",),
     "torch": ("training",),
-    "prefect": ("flows/dataset.py", "flows/array_stages.py", "flows/artifacts.py", "flows/schedule.py"),
+    "torch_geometric": ("training/models/schnet.py",),
+    "sklearn": ("training/property_fit.py",),
+    "prefect": (
+        "flows/dataset.py",
+        "flows/array_stages.py",
+        "flows/artifacts.py",
+        "flows/schedule.py",
+        "flows/compare_flow.py",
+    ),
+    "matplotlib": ("flows/comparison_plot.py",),
     "distributed": ("flows",),
     "dask": ("flows",),
     "typer": ("flows/commands",),
@@ -45,7 +55,20 @@ HOMES = {
 }
 
 # What a command may load before it is told what to do: each environment installs only a part.
-LAZY = ("prefect", "dask", "distributed", "torch", "rdkit", "pyscf", "tblite", "xtb", "plotly", "skimage", "obstore")
+LAZY = (
+    "prefect",
+    "dask",
+    "distributed",
+    "torch",
+    "rdkit",
+    "pyscf",
+    "tblite",
+    "xtb",
+    "plotly",
+    "skimage",
+    "obstore",
+    "matplotlib",
+)
 
 
 def source_files(room: str) -> list[Path]:
@@ -101,6 +124,12 @@ def test_what_training_takes_from_the_pipeline_knows_neither_torch_nor_chemistry
             inside = ROOT / "pipeline" / f"{name.split('.')[1]}.py" if outside == "pipeline" else file
             if inside not in rooms:
                 rooms.append(inside)
+
+
+def test_only_the_controls_of_fingerprints_bring_chemistry_to_training() -> None:
+    """`rhoflow train` works where RDKit is not installed; these say what to install."""
+    users = [file for file in source_files("training") if any("fingerprints" in name for name in imports_of(file))]
+    assert [file.name for file in users] == ["molecule_boxes.py"]
 
 
 def test_the_command_line_loads_nothing_heavy_by_itself() -> None:

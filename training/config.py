@@ -54,6 +54,8 @@ class TrainingConfig:
     compile: bool = False
     checkpoint_steps: int = key(300, above=0)  # steps between checkpoints, each with a validation
     validation_samples: int = key(0, least=0)  # of the validation split, chosen by a hash; 0 = all
+    molecules: int = key(0, least=0)  # of the training split, with all their conformers, by a hash; 0 = all
+    start: str = ""  # a run, or a model that comes with the package, whose weights training begins with
     patience: int = key(0, least=0)  # checkpoints without a better validation before it stops early; 0 = never
     seed: int = key(1, least=0)
     device: str = "auto"  # auto | cpu | cuda | cuda:N
@@ -86,7 +88,6 @@ class FieldConfig(TrainingConfig):
     channels: tuple[str, ...] = ("H", "C", "N", "O")  # of atoms (pipeline/fields.py), density:NAME or gradient:NAME
     beta: float = key(0.5, above=0)  # of atoms' Gaussians exp(−β d²/r²)
     radii: tuple[str, ...] = ()  # r in ångström where it is not the property over carbon's, as in ["H=0.7", "C=1.0"]
-    molecules: int = key(0, least=0)  # of the training split, chosen by a hash; 0 = all
     box_angstrom: float = key(0.0, least=0)  # edge of the cube that a field fills; 0 = the largest stored box
     cells: int = key(32, above=0)  # along an edge of the training grid
     positions: str = key("anywhere", among=("anywhere", "grid"))  # at which it is trained: on the grid only, or not
@@ -103,3 +104,20 @@ class FieldConfig(TrainingConfig):
     frequency: float = key(1.0, above=0)  # of those of the others
     modulation: str = key("residual", among=("residual", "published"))
     loss: str = key("mse", among=("mse", "mae"))  # of fields scaled to 1
+
+
+@dataclass(frozen=True)
+class PropertyConfig(TrainingConfig):
+    """What the training of a property model can be told."""
+
+    batch: int = key(16, above=0)
+    representation: tuple[str, ...] = ("density",)  # channels, stacked: names in the store, or atoms, density, gradient
+    targets: tuple[str, ...] = ()  # labels of the store; where one is missing, a sample is judged by the others
+    model: str = key("cnn", among=("cnn", "schnet", "ridge", "forest"))
+    scaling: str = key("log", among=("none", "root", "log"))  # of densities and gradients, before the network
+    turn: bool = True  # by one of the 24 rotations of the cube, drawn anew for every turn of a sample
+    cells: int = key(0, least=0)  # along an edge of the network's cube; 0 = the largest that training stores
+    width: int = key(16, above=0)  # features of the first level; each level has twice those of the one before
+    depth: int = key(1, above=0)  # residual blocks of a level
+    levels: int = key(3, above=0)  # each on cells twice as wide as the one before
+    loss: str = key("mae", among=("mae", "mse"))  # of standardised targets

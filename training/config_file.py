@@ -2,14 +2,14 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import RequestError
 from storage.objects import Json, Location, locate
-from training.config import Allowed, SuperresConfig, TrainingConfig
+from training.config import Allowed, PropertyConfig, SuperresConfig, TrainingConfig
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
@@ -31,8 +31,14 @@ def read_config(path: Path, kind: type[Config]) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: is no TOML: {error}") from error
     config = parse_config(content, kind, str(path))
-    stores = (path.parent / store if isinstance(store, Path) else store for store in config.store)
-    return replace(config, store=tuple(stores))
+    return place_config(config, path.parent)
+
+
+def place_config(config: Config, folder: Path) -> Config:
+    """Paths of a config that lies in `folder`, as seen from here."""
+    stores = (folder / store if isinstance(store, Path) else store for store in config.store)
+    start = str(folder / config.start) if config.start and (folder / config.start).is_dir() else config.start
+    return replace(config, store=tuple(stores), start=start)
 
 
 def parse_config(content: Mapping[str, object], kind: type[Config], name: str) -> Config:
@@ -40,14 +46,19 @@ def parse_config(content: Mapping[str, object], kind: type[Config], name: str) -
     keys: dict[str, Field[Any]] = {one.name: one for one in fields(kind)}
     values: dict[str, Any] = {}
     for key, value in content.items():
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
-            raise RequestError(f"{name}: {key} = {value!r}: unknown key; {remedy}")
+        check_key(key, value, keys, name)
         values[key] = _read_stores(value, name) if key == "store" else _read_value(keys[key], value, name)
     config = kind(**values)
     check_together(config, name)
     return config
+
+
+def check_key(key: str, value: object, known: Iterable[str], name: str) -> None:
+    """Raises RequestError where it is unknown, with the nearest one."""
+    if key not in (keys := list(known)):
+        near = difflib.get_close_matches(key, keys, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
+        raise RequestError(f"{name}: {key} = {value!r}: unknown key; {remedy}")
 
 
 def config_values(config: TrainingConfig) -> dict[str, Json]:
@@ -64,6 +75,8 @@ def check_together(config: TrainingConfig, name: str) -> None:
         raise RequestError(f'{name}: weight_decay = {config.weight_decay}: needs optimiser = "adamw"')
     if isinstance(config, SuperresConfig):
         _check_superres(config, name)
+    if isinstance(config, PropertyConfig):
+        _check_property(config, name)
 
 
 def _check_superres(config: SuperresConfig, name: str) -> None:
@@ -78,6 +91,17 @@ def _check_superres(config: SuperresConfig, name: str) -> None:
         raise RequestError(
             f"{name}: crop = {config.crop}: must be at least 4 × factor = {4 * config.factor}, or 0 for whole boxes"
         )
+
+
+def _check_property(config: PropertyConfig, name: str) -> None:
+    if not config.targets:
+        raise RequestError(f'{name}: targets = []: name the labels to be learned, for example targets = ["gap_Ha"]')
+    for key in ("targets", "representation"):
+        values = getattr(config, key)
+        if len(set(values)) < len(values):
+            raise RequestError(f"{name}: {key} = {list(values)}: each may be named once")
+    if not config.representation:
+        raise RequestError(f'{name}: representation = []: name channels, for example representation = ["density"]')
 
 
 def _read_stores(value: object, name: str) -> tuple[Location, ...]:

@@ -1,6 +1,5 @@
 """What the training of a molecular neural field is made of: its molecules, its network, its loss, its validation."""
 
-import hashlib
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError
 from training.batch import Draw
-from training.catalog import Catalog, read_catalog
+from training.catalog import read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import FieldConfig
 from training.field_boxes import FieldBatch, FieldBoxes, measure_scales, with_scales
@@ -25,6 +24,7 @@ from training.losses import Share
 from training.models.field import FieldArchitecture, FieldNetwork
 from training.order import Order
 from training.parallel import Team, assemble_team
+from training.subsets import choose_molecules
 from training.superres import choose_samples
 
 SCALED_BY = 64  # molecules whose largest values scale a field
@@ -133,15 +133,6 @@ class FieldTask:
 def measure_psnr(error: float) -> float:
     """Of a root mean square error of fields whose largest value is 1, in dB."""
     return -20 * math.log10(max(error, 1e-12))
-
-
-def choose_molecules(catalog: Catalog, count: int) -> Catalog:
-    """All conformers of so many molecules, by a hash: a smaller count is part of a larger. 0: all."""
-    if not count:
-        return catalog
-    groups = [str(group) for group in catalog.table["group"]]
-    chosen = set(sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).digest())[:count])
-    return catalog.take(np.flatnonzero([group in chosen for group in groups]))
 
 
 def describe_network(config: FieldConfig, training: Scenes) -> FieldArchitecture:

@@ -22,8 +22,10 @@ from training.models.build import Network, build_network, describe_network
 from training.models.prediction import predict_density
 from training.parallel import Team, assemble_team
 from training.spreads import calibrate
+from training.start import add_origins, load_start
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
+from training.subsets import choose_molecules
 from training.trained import Model, Origin, load_model, save_model
 from training.wavefunctions import WavefunctionBoxes
 
@@ -52,14 +54,19 @@ class SuperresTask:
         self.config, self.run, self.team = config, run, team
         channels = (config.input, config.target) if config.voxels == "stored" else ()
         training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
+        training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
         known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
         self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
-        self.origin = describe_origin(config, training, validation)
+        self.origin = describe_origin(config.input, config.target, training, validation)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
-        self.network: nn.Module = _build(config, find_peak(training.datasets, config.input))
+        network = _build(config, find_peak(training.datasets, config.input))
+        if config.start:
+            model = load_start(config.start, network, self.origin)
+            network, self.origin = model.network.train(), add_origins(self.origin, model.origin)
+        self.network: nn.Module = network
 
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team
@@ -121,12 +128,12 @@ def choose_samples(catalog: Catalog, count: int) -> Catalog:
     return catalog.take(np.array(sorted(chosen)))
 
 
-def describe_origin(config: SuperresConfig, training: Catalog, validation: Catalog) -> Origin:
+def describe_origin(input: str, target: str, training: Catalog, validation: Catalog) -> Origin:
     groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
-    stores = [str(store) for store in config.store]
+    stores = [str(dataset.store) for dataset in training.datasets]
     elements = np.unique(training.numbers).tolist()
     recipe = training.datasets[0].attributes["recipe"]
-    return Origin(stores, config.input, config.target, training.spacing, groups, elements, recipe)
+    return Origin(stores, input, target, training.spacing, groups, elements, recipe)
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:

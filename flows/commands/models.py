@@ -5,8 +5,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from flows.commands.arguments import CPUS, AsJson, Location, StorePath, Workers, app, train
+from flows.commands.arguments import BEGUN, CPUS, AsJson, Location, StorePath, Workers, app, train
 from flows.commands.datasets import build
+from storage.errors import RequestError
 from storage.objects import locate
 
 
@@ -33,6 +34,31 @@ def superres(
 
     settings = read_config(config, SuperresConfig)
     train_superres(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
+    print(run)
+
+
+@train.command("property")
+def train_property(
+    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
+    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
+    store: Annotated[
+        Optional[list[Location]],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+) -> None:
+    """Train a model of properties: stacked channels of a molecule in, its labels out; or one of the controls.
+
+    Example: `rhoflow train property property.toml run --store qm9-channels.zarr`
+    """
+    from dataclasses import replace
+
+    from training.config import PropertyConfig
+    from training.config_file import read_config
+    from training.property import train_property as train_model
+
+    settings = read_config(config, PropertyConfig)
+    train_model(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
     print(run)
 
 
@@ -78,6 +104,9 @@ def evaluate(
     Beside it the guess, other runs, and interpolation of coarse cells. RUN/evaluation.json holds all of it. On the test
     split also how well the model foresees its errors, as `rhoflow predict` does.
 
+    A model of properties: mean absolute errors, beside those of the mean; with --rotations each prediction is the mean
+    over so many of the cube's 24.
+
     A neural field: PSNR beside that of zeros, SSIM, and of a density NMAE and electrons, on grids 1, 2 and 4 times as
     fine as that of training; of an encoder on the split, and on the molecules it was trained on.
 
@@ -92,6 +121,16 @@ def evaluate(
         judged = evaluate_field(run, store, split=split)
         print((run / "evaluation.json").read_text() if as_json else judged)
         return
+    from training.property_model import holds_property_model
+
+    if holds_property_model(run):
+        from training.property_evaluation import evaluate_property
+
+        if beside:
+            raise RequestError(f"{run} predicts properties: leave out --beside, and see `rhoflow compare`")
+        scores = evaluate_property(run, store, split=split, rotations=rotations)
+        print((run / "evaluation.json").read_text() if as_json else scores)
+        return
     from training.evaluation import evaluate_superres
     from training.spreads import evaluate_expectations
 
@@ -101,10 +140,50 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(help="what is compared, a TOML file: see deploy/studies")],
+    run: Annotated[Path, typer.Argument(help="the folder of this comparison")],
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="trainings at once, each a process with its share of cores")] = 1,
+) -> None:
+    """Train variants of a model, on several numbers of molecules and with several seeds, and judge them side by side.
+
+    Each training is an ordinary run in RUN/VARIANT/MOLECULES/SEED. RUN/comparison.json, .csv and .svg hold the table
+    and the plot. Where Prefect is installed, it is one of its flows, with a task for each training.
+
+    Example: `rhoflow compare deploy/studies/growth.toml growth`
+    """
+    from importlib.util import find_spec
+
+    from training.comparison.config import read_comparison
+    from training.comparison.jobs import claim_comparison
+
+    claim_comparison(read_comparison(config), run, resume)  # a wrong config ends here, before any server starts
+    if find_spec("prefect") is None:
+        from flows.compare import compare as compare_plainly
+
+        print(compare_plainly(config, run, workers, resume=True))
+    else:
+        from flows.prefect_settings import configure_prefect
+
+        configure_prefect()
+        from flows.compare_flow import compare_models
+
+        print(compare_models(config, run, workers))
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="the folder of a training run, or the name of a model that comes along")],
     input: Annotated[str, typer.Argument(help="a SMILES; a file: xyz, sdf, smi, csv …; or a dataset")],
-    out: Annotated[Path, typer.Argument(help="a file that ends in .cube, .ccp4, .mrc or .npz; of several, a folder")],
+    out: Annotated[
+        Location,
+        typer.Argument(
+            parser=locate,
+            metavar="OUT",
+            help="a file that ends in .cube, .ccp4, .mrc or .npz; of several, a folder, or NAME.zarr, a dataset",
+        ),
+    ],
     format: Annotated[Optional[str], typer.Option(help="cube, ccp4 or npz; in a folder npz by default")] = None,  # noqa: UP045
     smiles: Annotated[str, typer.Option(help="column of the SMILES, for tables")] = "smiles",
     id: Annotated[Optional[str], typer.Option(help="column or tag of the ids; without one, row numbers")] = None,  # noqa: UP045
@@ -117,7 +196,8 @@ def predict(
     """The density of a molecule by a trained model, with the error to be expected; the guess is computed on the way.
 
     A geometry that is given is kept; from a SMILES one is made. Of several molecules, those that fail are named, and
-    the rest goes on.
+    the rest goes on. A dataset holds guess and prediction, the expected errors in its table, and in its recipe the
+    model; the same command again resumes, and adds the rows that are new.
 
     Of a neural field INPUT is the id of a sample of the store it was trained on; OUT may end in .ply, a surface.
 
@@ -136,7 +216,15 @@ def predict(
     from flows.predict import Wanted
     from flows.predict import predict as predict_densities
 
-    predictions = predict_densities(Wanted(run, input, out, format, smiles, id, memory_gib))
+    wanted = Wanted(run, input, out, format, smiles, id, memory_gib)
+    if str(out).endswith(".zarr"):
+        from flows.predict_store import predict_store
+        from flows.status import describe_status, status_json
+
+        status = predict_store(wanted, BEGUN)
+        print(status_json(status) if as_json else describe_status(out, status))
+        return
+    predictions = predict_densities(wanted)
     if as_json:
         print(json.dumps([asdict(one) for one in predictions]))
     else:

@@ -1,4 +1,4 @@
-"""Prefect for the tests of flows: a home for each file, and a server."""
+"""What tests of flows start from: a Prefect home for each file, a Prefect server, a store with a trained model."""
 
 import shutil
 import subprocess
@@ -41,3 +41,19 @@ def api(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         ask(f"{address}/health")
         monkeypatch.setenv("PREFECT_API_URL", address)
         yield address
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With GFN2 guesses."""
+    from tests.flows.small_model import build_store
+
+    return build_store(tmp_path_factory.mktemp("small-model"))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+    """A training on that store."""
+    from tests.flows.small_model import train_model
+
+    return train_model(tmp_path_factory.mktemp("trained"), store)
