@@ -7,9 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.collocation import integrate_density, integrate_inside_and_everywhere
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, RefiningEngine
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, RefiningEngine, SuperpositionEngine
 from pipeline.failures import WrongElectronCount
 from pipeline.images import count_electrons, surround
+from pipeline.superposition import (
+    Superposition,
+    integrate_superposition,
+    sample_gradient_length,
+    sample_superposition,
+)
 from pipeline.voxels import (
     OCCUPANCY_STEP,
     atom_types,
@@ -82,11 +88,15 @@ def sample_states(
             found, sums = voxelize_state(name, states[name], grid, fields, inside[name])
             channels.update(found)
             checks.update(sums)
+        elif isinstance(engine, SuperpositionEngine):
+            found, sums = voxelize_superposition(name, superpose(name, engine, conformer), grid, fields)
+            channels.update(found)
+            checks.update(sums)
+            inside[name] = sums[f"{name}_box_electrons"]
     for name in fields.densities:
         engine = engines[name]
         if isinstance(engine, RefiningEngine):
-            electrons = checks[f"{engine.input}_box_electrons"]
-            values, known = engine.refine(conformer, grid, channels[engine.input], electrons)
+            values, known = engine.refine(conformer, grid, channels[engine.input], inside[engine.input])
             channels[name] = round_to_step(values, fields.round_to)
             checks.update(sum_voxels(name, grid, values, channels[name]))
             checks.update({f"{name}_{fact}": number for fact, number in known.items()})
@@ -124,6 +134,34 @@ def voxelize_state(
     if fields.sampling == "cell":
         check_voxels(name, sums[f"{name}_summed_electrons"], inside)
     return channels, {f"{name}_electrons": state.electrons, f"{name}_box_electrons": inside, **sums}
+
+
+def voxelize_superposition(
+    name: str, whole: Superposition, grid: Grid, fields: Fields
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """As `voxelize_state`."""
+    channels = {}
+    values = sample_superposition(whole, grid, fields.sampling)
+    channels[name] = round_to_step(values, fields.round_to)
+    if name in fields.gradient_magnitude:
+        lengths = sample_gradient_length(whole, grid, fields.sampling)
+        channels[f"{name}_gradient"] = round_to_step(lengths, fields.round_to)
+    sums, inside = sum_voxels(name, grid, values, channels[name]), integrate_superposition(whole, grid)
+    if fields.sampling == "cell":
+        check_voxels(name, sums[f"{name}_summed_electrons"], inside)
+    counts = {f"{name}_electrons": whole.count, f"{name}_box_electrons": inside}
+    return channels, {**counts, **sums, f"{name}_orbital_atoms": float(whole.orbital_atoms)}
+
+
+def superpose(name: str, engine: SuperpositionEngine, conformer: Conformer) -> Superposition:
+    """Raises WrongElectronCount where its parts miss the electrons of their atoms by more than 1e-6."""
+    whole = engine.superpose(conformer)
+    expected = sum(int(z) - engine.core_electrons(int(z)) for z in conformer.numbers) - whole.charge
+    if not abs(expected - whole.count) <= STATE_TOLERANCE:
+        raise WrongElectronCount(
+            f"density {name!r} holds {whole.count:.8f} electrons instead of {expected}: its table of atoms is wrong"
+        )
+    return whole
 
 
 def integrate_state(state: ElectronicState, grid: Grid) -> tuple[float, float]:
