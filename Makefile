@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/rhoflow demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -4,10 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, Recipe, RecipeError, SadDensity
+from flows.recipe import (
+    Density,
+    DftDensity,
+    FileDensity,
+    GaussianDensity,
+    ModelDensity,
+    Recipe,
+    RecipeError,
+    SadDensity,
+)
 from pipeline.elements import NUMBERS
 from pipeline.engines.periodic_box import PeriodicBox
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
+from pipeline.engines.protocol import DensityEngine, Engine
 from pipeline.failures import UnsupportedElement
 from pipeline.sample import Fields
 from pipeline.units import BOHR_PER_ANGSTROM
@@ -36,6 +45,10 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
         from pipeline.engines.file import FileEngine
 
         return FileEngine(Path(recipe.source.address), density.key, recipe.grid.sampling)
+    if isinstance(density, ModelDensity):
+        from flows.model_engine import choose_model
+
+        return choose_model(density, recipe)
     from pipeline.engines.xtb import XtbEngine
 
     return XtbEngine(density.engine, density.library, electrons=recipe.electrons)
@@ -55,7 +68,7 @@ def build_engines(recipe: Recipe) -> dict[str, DensityEngine]:
     for name, density in recipe.densities.items():
         try:
             engines[name] = engine = build_engine(density, recipe)
-            if not isinstance(engine, FieldEngine):
+            if isinstance(engine, Engine):
                 _find_element(engine)
         except ValueError as error:
             raise RecipeError(f"[densities.{name}]: {error}") from error
@@ -83,5 +96,6 @@ def choose_fields(recipe: Recipe) -> Fields:
         gradient_magnitude=channels.gradient_magnitude,
         atom_types=tuple(NUMBERS[symbol] for symbol in channels.atom_type_elements) if channels.atom_types else None,
         shape=channels.shape,
+        shape_radius=channels.shape_radius_angstrom and channels.shape_radius_angstrom * BOHR_PER_ANGSTROM,
         round_to=recipe.store.round_to,
     )

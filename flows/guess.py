@@ -1,13 +1,15 @@
 """Guessed densities as they were in the data that a model has learned from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.errors import RequestError
 from storage.schema import Conformer, Grid, Sampling
+from training.trained import Origin
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,23 @@ class Guesses(Protocol):
     def __getitem__(self, number: int) -> Guess:
         """Raises a MoleculeFailed."""
         ...
+
+
+def check_guess(recipe: Mapping[str, Any], density: str, origin: Origin, name: str) -> None:
+    """Raises RequestError where a recipe makes or stores a density otherwise than the model's guesses were.
+
+    `name` is what errors call the recipe, or its store.
+    """
+    found, wanted = _describe(recipe, density), _describe(origin.recipe, origin.input)
+    for (key, value), trained in zip(found.items(), wanted.values(), strict=True):
+        if value != trained:
+            raise RequestError(
+                f"{name} has {key} = {value!r}, the model was trained on {trained!r}: give the molecules "
+                "themselves, or bring the store to the same (another grid: `rhoflow voxelize`)"
+            )
+
+
+def _describe(recipe: Mapping[str, Any], density: str) -> dict[str, Any]:
+    """What makes two guesses the same thing."""
+    keys = {f"grid.{key}": recipe["grid"][key] for key in ("spacing_angstrom", "sampling")}
+    return {"electrons": recipe["electrons"], **keys, f"densities.{density}": recipe["densities"][density]}

@@ -50,6 +50,12 @@ class ComputedGuesses:
 
 def build_guesser(origin: Origin, multiple: int) -> Guesser:
     """Raises RequestError where the model's guesses cannot be computed anew."""
+    recipe = read_guess_recipe(origin)
+    return Guesser(origin.input, build_engine(recipe.densities[origin.input], recipe), recipe, multiple)
+
+
+def read_guess_recipe(origin: Origin) -> Recipe:
+    """That of the data a model has learned from. Raises RequestError where its guesses cannot be computed anew."""
     if not origin.recipe:
         raise RequestError("the model does not say how its guesses were made: train it again, or give a store")
     recipe = check_recipe(origin.recipe, locate(origin.stores[0]))
@@ -58,7 +64,7 @@ def build_guesser(origin: Origin, multiple: int) -> Guesser:
         raise RequestError(
             f"the model starts from densities ({origin.input!r}) out of files: give a store that has them"
         )
-    return Guesser(origin.input, build_engine(density, recipe), recipe, multiple)
+    return recipe
 
 
 def make_guess(molecule: Molecule, guesser: Guesser) -> Sample:

@@ -1,11 +1,10 @@
 """Guesses that a store holds."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from flows.guess import Guess
+from flows.guess import Guess, check_guess
 from storage.errors import RequestError
 from storage.objects import Location
 from storage.reader import open_dataset
@@ -23,14 +22,7 @@ class StoredGuesses:
                 f"{store} has no channel {origin.input!r}, which the model starts from: there are "
                 f"{', '.join(self._dataset.channels)}"
             )
-        self._recipe = self._dataset.attributes["recipe"]
-        found, wanted = (_describe(recipe, origin.input) for recipe in (self._recipe, origin.recipe))
-        for key in found:
-            if found[key] != wanted[key]:
-                raise RequestError(
-                    f"{store} has {key} = {found[key]!r}, the model was trained on {wanted[key]!r}: give the molecules "
-                    "themselves, or bring the store to the same (another grid: `rhoflow voxelize`)"
-                )
+        check_guess(self._dataset.attributes["recipe"], origin.input, origin, str(store))
         self.ids = self._dataset.ids
 
     def __getitem__(self, number: int) -> Guess:
@@ -39,9 +31,3 @@ class StoredGuesses:
         summed = sample.grid.cell_volume * float(values.sum(dtype=np.float64))
         known: Any = self._dataset.table.loc[sample.id].get(f"{self._input}_box_electrons", summed)
         return Guess(sample.conformer, sample.grid, sample.sampling, values, float(known))
-
-
-def _describe(recipe: Mapping[str, Any], density: str) -> dict[str, Any]:
-    """What makes two guesses the same thing."""
-    keys = {f"grid.{key}": recipe["grid"][key] for key in ("spacing_angstrom", "sampling")}
-    return {"electrons": recipe["electrons"], **keys, f"densities.{density}": recipe["densities"][density]}

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from flows.engines import choose_fields
-from flows.recipe import FileDensity, Recipe, recipe_values
+from flows.recipe import FileDensity, ModelDensity, Recipe, recipe_values
 from storage.sample_tables import PlannedSample
 from storage.schema import Conformer
 
-KEY_VERSION = 1  # raised when our own formulas store other bytes than before
+# Raised when our own formulas store other bytes than before.
+STATE_VERSION = 1
+VOXEL_VERSION = 2
 PROGRAMS = {"xtb-python": "xtb"}  # packages that bear another name than their program
 
 
@@ -39,13 +41,20 @@ def choose_keys(recipe: Recipe) -> Keys:
     """Those that the recipe asks for, with the programs installed now."""
     settings = recipe_values(recipe)["densities"]
     files = {name: settings[name] for name, one in recipe.densities.items() if isinstance(one, FileDensity)}
-    programs = {name: _name_program(one) for name, one in settings.items() if name not in files}
+    models = {
+        name: [one.sha256, one.input, importlib.metadata.version("torch")]
+        for name, one in recipe.densities.items()
+        if isinstance(one, ModelDensity)
+    }
+    programs = {name: _name_program(one) for name, one in settings.items() if name not in {**files, **models}}
     states = {
-        name: json.dumps([KEY_VERSION, settings[name], recipe.electrons, program], sort_keys=True)
+        name: json.dumps([STATE_VERSION, settings[name], recipe.electrons, program], sort_keys=True)
         for name, program in programs.items()
     }
-    kept = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
-    voxels = json.dumps([KEY_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
+    kept: dict[str, Any] = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
+    if models:
+        kept["models"] = models
+    voxels = json.dumps([VOXEL_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
     return Keys(states, programs, voxels)
 
 

@@ -199,7 +199,7 @@ def plan_rows(
 
 
 def _with_orbitals(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
-    return {name: engine for name, engine in engines.items() if not isinstance(engine, FieldEngine)}
+    return {name: engine for name, engine in engines.items() if isinstance(engine, Engine)}
 
 
 def _check_elements(conformer: Conformer, engines: Mapping[str, Engine], refused: dict[int, str]) -> None:

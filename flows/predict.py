@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.guess import Guess, Guesses
+from flows.model_engine import Refiner, read_refiner
 from flows.progress import Meter
 from flows.volume_files import ENDINGS, choose_format, write_volume
 from pipeline.elements import SYMBOLS
@@ -15,13 +16,11 @@ from pipeline.failures import MoleculeFailed
 from pipeline.formats import Scene, Volume
 from storage.errors import RequestError
 from storage.layout import HEADER
-from storage.objects import has_object, locate
+from storage.objects import Location, has_object, locate
 from storage.schema import Molecule
-from training.calibration import Calibration, read_calibration
 from training.device import choose_device
-from training.models.prediction import predict_turned
 from training.models.tiles import GIB
-from training.trained import Model, load_model, locate_run
+from training.trained import Model, locate_run
 
 FIELD = "predicted_electrons_per_bohr3"
 TABLE = "predictions.csv"
@@ -33,7 +32,7 @@ class Wanted:
 
     run: str
     input: str
-    out: Path
+    out: Location  # for a store; else a path
     format: str | None
     smiles: str  # columns of a table
     id: str | None
@@ -62,23 +61,20 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with what is known of its errors, and the memory that it may use."""
+    """A model, and the memory that it may use."""
 
-    model: Model
-    calibration: Calibration | None
+    refiner: Refiner
     memory_gib: float
 
     def write(self, id: str, guess: Guess, file: Path, format: str) -> Prediction:
         """Predict a density, and write it."""
-        volume, conformer = guess.grid.cell_volume, guess.conformer
-        memory = self.memory_gib * GIB
-        predicted = predict_turned(self.model.network, guess.values, guess.electrons, volume, memory)
-        unseen = sorted({*conformer.numbers.tolist()} - {*self.model.origin.elements})
-        expected = self.calibration.expect(predicted.spread) if self.calibration and not unseen else None
+        conformer = guess.conformer
+        refined = self.refiner.refine(conformer, guess.grid, guess.values, guess.electrons, self.memory_gib * GIB)
+        expected, unseen = refined.expected_nmae, refined.unseen
         scene = Scene(conformer.numbers, conformer.positions, conformer.charge, guess.grid, guess.sampling)
         remarks = {} if expected is None else {"expected_nmae": expected}
-        write_volume(file, format, Volume(scene, {FIELD: predicted.density}, remarks))
-        electrons = volume * float(predicted.density.sum(dtype=np.float64))
+        write_volume(file, format, Volume(scene, {FIELD: refined.density}, remarks))
+        electrons = guess.grid.cell_volume * float(refined.density.sum(dtype=np.float64))
         message = f"trained without {', '.join(SYMBOLS[number] for number in unseen)}" if unseen else ""
         return Prediction(id, "ok", message, str(file), electrons, expected)
 
@@ -88,19 +84,20 @@ def predict(wanted: Wanted) -> list[Prediction]:
 
     Raises RequestError for a model, an input or a path that is none, and where the only molecule fails.
     """
-    to_file = leads_to_file(wanted.out, wanted.format)
-    run = locate_run(wanted.run)
-    model, calibration = load_model(run), read_calibration(run)
-    model.network.to(choose_device("auto"))
-    guesses = open_guesses(wanted, model)
-    current = calibration if calibration and calibration.step == model.step else None
-    predictor = Predictor(model, current, wanted.memory_gib)
+    out = wanted.out
+    if not isinstance(out, Path):
+        raise RequestError(f"{out}: only a store can be put there: let it end in .zarr, or name a path on this machine")
+    to_file = leads_to_file(out, wanted.format)
+    refiner = read_refiner(locate_run(wanted.run))
+    refiner.model.network.to(choose_device("auto"))
+    guesses = open_guesses(wanted, refiner.model)
+    predictor = Predictor(refiner, wanted.memory_gib)
     if not to_file:
-        return _predict_all(guesses, predictor, wanted.out, wanted.format or "npz")
+        return _predict_all(guesses, predictor, out, wanted.format or "npz")
     if len(guesses.ids) != 1:
         raise RequestError(f"{wanted.input} holds {len(guesses.ids)} molecules, not one: let OUT be a folder")
     try:
-        return [predictor.write(guesses.ids[0], guesses[0], wanted.out, choose_format(wanted.out, wanted.format))]
+        return [predictor.write(guesses.ids[0], guesses[0], out, choose_format(out, wanted.format))]
     except MoleculeFailed as failure:
         raise RequestError(f"{wanted.input}: {failure.reason}: {failure}") from failure
 
@@ -126,11 +123,6 @@ def _predict_all(guesses: Guesses, predictor: Predictor, folder: Path, format: s
 
 def leads_to_file(out: Path, format: str | None) -> bool:
     """Whether OUT is one file; else it is a folder. Raises RequestError where it can be neither."""
-    if out.suffix == ".zarr":
-        raise RequestError(
-            f"{out}: predictions are written as files: name a folder, which a recipe can build a store from "
-            '(engine = "file"), or one file that ends in .cube, .ccp4 or .npz'
-        )
     if out.is_dir() or not out.suffix:
         if format is not None:
             choose_format(out, format)
@@ -153,11 +145,23 @@ def open_guesses(wanted: Wanted, model: Model) -> Guesses:
 
 
 def _read_input(wanted: Wanted) -> Sequence[Molecule]:
-    from pipeline.sources import FORMATS, read_molecules
+    from pipeline.sources import read_molecules
 
-    path = Path(wanted.input)
-    if path.exists():
-        return list(read_molecules(path, smiles=wanted.smiles, id=wanted.id))
-    if path.name.endswith((*FORMATS, *ENDINGS, ".gz", ".zarr")):
-        raise RequestError(f"{wanted.input}: there is no such file, and this is no SMILES: check the path")
-    return [Molecule(0, wanted.out.name.split(".")[0], smiles=wanted.input)]
+    if is_file(wanted.input):
+        return list(read_molecules(Path(wanted.input), smiles=wanted.smiles, id=wanted.id))
+    return [read_smiles(wanted)]
+
+
+def is_file(input: str) -> bool:
+    """Whether INPUT names a file of molecules; else it is a SMILES. Raises RequestError where it can be neither."""
+    from pipeline.sources import FORMATS
+
+    path = Path(input)
+    if not path.exists() and path.name.endswith((*FORMATS, *ENDINGS, ".gz", ".zarr")):
+        raise RequestError(f"{input}: there is no such file, and this is no SMILES: check the path")
+    return path.exists()
+
+
+def read_smiles(wanted: Wanted) -> Molecule:
+    """The molecule of a SMILES, called as what is to be written."""
+    return Molecule(0, str(wanted.out).rsplit("/", 1)[-1].split(".")[0], smiles=wanted.input)

@@ -160,8 +160,17 @@ class FileDensity(Table):
     key: str | None = Field(None, description="which array of an npz, or field of a cube; the only density by default")
 
 
+class ModelDensity(Table):
+    """What a trained model makes of another density of the recipe."""
+
+    engine: Literal["model"]
+    model: str = Field(description="the folder of a training run, relative to the recipe, or the name of a model")
+    input: Name = Field("guess", description="the density that it starts from, made and stored as it was trained on")
+    sha256: str = Field("", description="of the model; by default, of the one that is there")
+
+
 Density: TypeAlias = Annotated[
-    GaussianDensity | SadDensity | XtbDensity | DftDensity | FileDensity, Field(discriminator="engine")
+    GaussianDensity | SadDensity | XtbDensity | DftDensity | FileDensity | ModelDensity, Field(discriminator="engine")
 ]
 
 
@@ -193,7 +202,16 @@ class Channels(Table):
     gradient_magnitude: tuple[str, ...] = ()
     atom_types: bool = Field(False, description="smooth occupancy of each of atom_type_elements, and of all others")
     shape: bool = Field(False, description="smooth occupancy of all atoms together, between 0 and 1")
+    shape_radius_angstrom: PositiveFloat | None = Field(
+        None, description="of every atom, so that shape says nothing of elements; by default van der Waals radii"
+    )
     atom_type_elements: tuple[str, ...] = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
+
+    @model_validator(mode="after")
+    def _radius_has_a_shape(self) -> "Channels":
+        if self.shape_radius_angstrom and not self.shape:
+            raise ValueError("shape_radius_angstrom goes with shape = true: leave it out, or ask for that channel")
+        return self
 
     @model_validator(mode="after")
     def _elements_exist(self) -> "Channels":
@@ -273,14 +291,27 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _one_electron_convention(self) -> "Recipe":
         for name, density in self.densities.items():
-            if isinstance(density, XtbDensity | FileDensity):
-                continue  # xTB's cores are tabulated: it counts what the recipe says; a file counts what it may
+            if isinstance(density, XtbDensity | FileDensity | ModelDensity):
+                continue  # xTB and models count what the recipe says; a file counts what it may
             counts_all = getattr(density, "pseudopotential", "gth") == "none"
             if counts_all != (self.electrons == "all"):
                 raise ValueError(
                     f"[densities.{name}] counts {'all' if counts_all else 'valence'} electrons, "
                     f'but electrons = "{self.electrons}": a dataset never mixes the two'
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _models_have_inputs(self) -> "Recipe":
+        models = {name: density for name, density in self.densities.items() if isinstance(density, ModelDensity)}
+        for name, density in models.items():
+            given = self.densities.get(density.input)
+            if given is None or isinstance(given, ModelDensity | FileDensity):
+                raise ValueError(f"[densities.{name}] input names {density.input!r}, which is no density with orbitals")
+            if density.input not in self.channel_densities:
+                raise ValueError(f"channels.densities lacks {density.input!r}, which [densities.{name}] starts from")
+        for name in {*models} & {*self.channels.gradient_magnitude}:
+            raise ValueError(f"channels.gradient_magnitude names {name!r}, which a model makes, without orbitals")
         return self
 
     @model_validator(mode="after")
@@ -312,7 +343,7 @@ def read_recipe(path: Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}): check the path") from error
-    recipe = parse_recipe(text, path)
+    recipe = pin_models(parse_recipe(text, path), path.parent)
     if recipe.source.path is None:
         locate_qm9()
         return recipe
@@ -323,6 +354,17 @@ def read_recipe(path: Path) -> Recipe:
             "paths are relative to the recipe"
         )
     return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": source.resolve()})})
+
+
+def pin_models(recipe: Recipe, folder: Path) -> Recipe:
+    """The same, with the paths and checksums of the models that it names. Raises RequestError where one is missing."""
+    found = {}
+    for name, density in recipe.densities.items():
+        if isinstance(density, ModelDensity):
+            from flows.model_engine import pin_model
+
+            found[name] = pin_model(density, folder)
+    return recipe.model_copy(update={"densities": {**recipe.densities, **found}}) if found else recipe
 
 
 def parse_recipe(text: str, name: Path) -> Recipe:

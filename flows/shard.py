@@ -148,9 +148,10 @@ def compute_planned(sample: PlannedSample, work: Work, known: dict[str, Electron
         if work.kept is None:
             return child.run(compute_sample, *what, *how, known, seconds=limits.seconds_per_molecule)
         try:
-            states = work.kept.read(sample)
+            kept = work.kept.read(sample)
         except FailedBefore as failure:
             return Report(failure, 0.0)
+        states = {name: kept[name] for name in work.plan.densities}
         return child.run(sample_states, *what, states, *how, seconds=limits.seconds_per_molecule)
 
 

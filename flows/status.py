@@ -71,6 +71,27 @@ def status_json(status: Status) -> str:
     return json.dumps(dataclasses.asdict(status))
 
 
+def describe_status(store: Location, status: Status) -> str:
+    """In a few lines."""
+    failed = sum(status.failed.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in status.failed.items())
+    rows = f"{status.rows}: {status.done} done, {failed} failed{f' ({reasons})' if failed else ''}"
+    lines = [
+        f"{store}: {f'sealed, version {status.version}' if status.sealed else 'not sealed yet'}",
+        f"  rows       {rows}, {status.missing} missing",
+    ]
+    if status.computing_seconds:
+        rate = (status.done + failed) / status.wall_seconds if status.wall_seconds else 0.0
+        left = status.missing / rate if rate else float("nan")
+        over = f"{100 * status.overhead:+.1f} % over computing / workers"
+        lines += [
+            f"  computing  {status.computing_seconds:.1f} CPU s in child processes",
+            f"  wall       {status.wall_seconds:.1f} s on {status.workers} workers: {over}",
+            f"  rate       {rate:.2f} rows/s" + (f", about {left:.0f} s left" if status.missing else ""),
+        ]
+    return "\n".join(lines)
+
+
 class RunRecord:
     """What one run has spent so far; written about once a second as it goes, so that a killed run counts too."""
 

@@ -1,6 +1,6 @@
 """Another grid for a sealed dataset, from its kept wavefunctions: no electronic structure is computed again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flows.compute import compute_missing
@@ -28,15 +28,8 @@ def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Map
     if resolve(store) == resolve(new):
         raise RequestError(f"{new}: a store cannot be voxelized into itself: name a new folder")
     begun = read_header(store)
-    plan = read_plan(store)
-    if not is_sealed(store):
-        raise RequestError(f"{store} is not sealed yet: finish its build first, then voxelize it")
     densities = begun.recipe["densities"]
-    if missing := [name for name in densities if not plan.keeps_wavefunctions or name not in plan.densities]:
-        raise RequestError(
-            f"{store} keeps no wavefunctions of {', '.join(missing)}: only a build with store.wavefunctions = true "
-            "of densities that have orbitals can be voxelized"
-        )
+    check_kept(store, densities)
     changed = {table: {**begun.recipe[table], **keys} for table, keys in changes.items()}
     recipe = recipe_values(check_recipe({**begun.recipe, **changed}, store))
     if recipe["grid"]["orient"] != begun.recipe["grid"]["orient"]:
@@ -56,6 +49,18 @@ def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Map
     if not count_generations(new):
         copy_conformers(store, new)
         copy_source(store, new)
+
+
+def check_kept(store: Location, densities: Iterable[str]) -> None:
+    """Raises RequestError where a store is not sealed, or keeps no wavefunctions of one of these."""
+    plan = read_plan(store)
+    if not is_sealed(store):
+        raise RequestError(f"{store} is not sealed yet: finish its build first, then voxelize it")
+    if missing := [name for name in densities if not plan.keeps_wavefunctions or name not in plan.densities]:
+        raise RequestError(
+            f"{store} keeps no wavefunctions of {', '.join(missing)}: only a build with store.wavefunctions = true "
+            "of densities that have orbitals can be voxelized"
+        )
 
 
 def check_fit(store: Location, recipe: Recipe) -> None:

@@ -40,8 +40,8 @@ import numpy as np
 
 from pipeline.box_sums import choose_portion, sum_boxes
 from pipeline.expansion import Expansion, expand
-from pipeline.integrals import integrate_all_space, integrate_box
-from pipeline.orbital_sums import sum_orbital_gradients, sum_orbitals
+from pipeline.integrals import integrate_all_space, integrate_both, integrate_box
+from pipeline.orbital_sums import sum_orbital_gradients, sum_orbitals, sum_orbitals_with_gradients
 from pipeline.pair_sums import GRADIENT, VALUE, sum_pairs
 from pipeline.pairs import DensityMatrix
 from pipeline.tables import hermite_at_points, hermite_in_cells
@@ -51,6 +51,8 @@ __all__ = [
     "DensityMatrix",
     "Expansion",
     "count_electrons",
+    "density_and_gradient_at_points",
+    "density_and_gradient_in_cells",
     "density_at_points",
     "density_in_cells",
     "density_matrix",
@@ -60,6 +62,7 @@ __all__ = [
     "gradient_at_points",
     "gradient_in_cells",
     "integrate_density",
+    "integrate_inside_and_everywhere",
 ]
 
 A = TypeVar("A")  # the array type of the caller's axes: NumPy's or torch's
@@ -111,6 +114,25 @@ def gradient_in_cells(
     return averages
 
 
+def density_and_gradient_at_points(
+    state: ElectronicState | DensityMatrix, axes: Axes[A], epsilon: float, dtype: Dtype | None = None
+) -> A:
+    """Density, then its gradient, (4, nx, ny, nz): for two thirds of what both cost one after the other."""
+    if isinstance(state, DensityMatrix):
+        fields: A = sum_pairs(state, axes, hermite_at_points, epsilon, VALUE + GRADIENT, dtype)
+    else:
+        fields = sum_orbitals_with_gradients(state, axes, epsilon, dtype)
+    return fields
+
+
+def density_and_gradient_in_cells(
+    state: ElectronicState | DensityMatrix, edges: Axes[A], epsilon: float, dtype: Dtype | None = None
+) -> A:
+    """Exact averages of the density, then of its gradient, over every cell, (4, nx, ny, nz)."""
+    averages: A = sum_pairs(_as_matrix(state), edges, hermite_in_cells, epsilon, VALUE + GRADIENT, dtype)
+    return averages
+
+
 def expand_density(state: ElectronicState | DensityMatrix, epsilon: float) -> Expansion:
     """The density once for all grids. Terms below epsilon are dropped; what is kept is summed in float32."""
     return expand(_as_matrix(state), epsilon)
@@ -132,6 +154,14 @@ def integrate_density(state: ElectronicState | DensityMatrix, edges: Axes[FloatA
     """Electrons inside the box that the outermost edges span, analytically."""
     low, high = (np.array([axis[end] for axis in edges]) for end in (0, -1))
     return integrate_box(_as_matrix(state), low, high)
+
+
+def integrate_inside_and_everywhere(
+    state: ElectronicState | DensityMatrix, edges: Axes[FloatArray]
+) -> tuple[float, float]:
+    """Electrons inside the box that the outermost edges span, and in all space."""
+    low, high = (np.array([axis[end] for axis in edges]) for end in (0, -1))
+    return integrate_both(_as_matrix(state), low, high)
 
 
 def count_electrons(state: ElectronicState | DensityMatrix) -> float:

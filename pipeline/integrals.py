@@ -1,7 +1,7 @@
 """Analytic integrals of densities over a box or all space."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,45 +18,58 @@ Moments = Callable[[FloatArray, FloatArray, int, int], FloatArray]
 
 def integrate_all_space(density: DensityMatrix) -> float:
     """The trace of D·S."""
-
-    def moments(exponents: FloatArray, centres: FloatArray, axis: int, order: int) -> FloatArray:  # noqa: ARG001
-        """∫Λ_t dx over all x, (order + 1, n): only t = 0 holds anything."""
-        tables = np.zeros((order + 1, len(exponents)))
-        tables[0] = np.sqrt(math.pi / exponents)
-        return tables
-
-    return _integrate(density, moments)
+    return _integrate(density, [_everywhere])[0]
 
 
 def integrate_box(density: DensityMatrix, low: FloatArray, high: FloatArray) -> float:
     """Electrons between two corners (3,), bohr."""
+    return _integrate(density, [_inside(low, high)])[0]
 
+
+def integrate_both(density: DensityMatrix, low: FloatArray, high: FloatArray) -> tuple[float, float]:
+    """Electrons between two corners, and in all space, for little more than one of them costs."""
+    inside, everywhere = _integrate(density, [_inside(low, high), _everywhere])
+    return inside, everywhere
+
+
+def _everywhere(exponents: FloatArray, centres: FloatArray, axis: int, order: int) -> FloatArray:  # noqa: ARG001
+    """∫Λ_t dx over all x, (order + 1, n): only t = 0 holds anything."""
+    tables = np.zeros((order + 1, len(exponents)))
+    tables[0] = np.sqrt(math.pi / exponents)
+    return tables
+
+
+def _inside(low: FloatArray, high: FloatArray) -> Moments:
     def moments(exponents: FloatArray, centres: FloatArray, axis: int, order: int) -> FloatArray:
         """∫Λ_t dx between the box's faces, (order + 1, n)."""
         edges = np.broadcast_to([[low[axis]], [high[axis]]], (2, len(exponents)))
         averages = hermite_in_cells(np, exponents, centres, edges, order)
         return np.asarray((high[axis] - low[axis]) * np.concatenate(averages))
 
-    return _integrate(density, moments)
+    return moments
 
 
-def _integrate(density: DensityMatrix, moments: Moments) -> float:
-    total = 0.0
+def _integrate(density: DensityMatrix, regions: Sequence[Moments]) -> list[float]:
+    """For each region, whose moments are given."""
+    totals = [0.0] * len(regions)
     for batch in batches(screened_pairs(density, SMALLEST)):
-        total += sum(_integrate_pairs(pairs, moments) for pairs in batch)
-    return total
+        for pairs in batch:
+            for region, part in enumerate(_integrate_pairs(pairs, regions)):
+                totals[region] += part
+    return totals
 
 
-def _integrate_pairs(pairs: Pairs, moments: Moments) -> float:
+def _integrate_pairs(pairs: Pairs, regions: Sequence[Moments]) -> list[float]:
     """Σ D_ab ∫x_Aⁱ x_Bʲ … ∫y … ∫z …: in each direction Σ_t E[i][j][t] ∫Λ_t (see `pipeline.hermite`)."""
     (a, b), (first, second) = pairs.exponents, pairs.centres
     total = a + b
     bra, ket = (monomials(degree) for degree in pairs.degrees)
-    products = pairs.blocks * np.exp(-a * b / total * np.sum((first - second) ** 2, axis=0))
+    products = [pairs.blocks * np.exp(-a * b / total * np.sum((first - second) ** 2, axis=0))] * len(regions)
     for axis in range(3):
         centre = (a * first[axis] + b * second[axis]) / total
-        along = moments(total, centre, axis, sum(pairs.degrees))
         expansion = expansion_coefficients(pairs.degrees, a, b, first[axis] - second[axis])
-        one = np.stack([np.stack([np.sum(e * along[: len(e)], axis=0) for e in row]) for row in expansion])
-        products = products * one[bra[:, axis][:, None], ket[:, axis]]
-    return float(np.sum(products))
+        for region, moments in enumerate(regions):
+            along = moments(total, centre, axis, sum(pairs.degrees))
+            one = np.stack([np.stack([np.sum(e * along[: len(e)], axis=0) for e in row]) for row in expansion])
+            products[region] = products[region] * one[bra[:, axis][:, None], ket[:, axis]]
+    return [float(np.sum(product)) for product in products]

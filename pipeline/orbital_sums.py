@@ -151,11 +151,19 @@ def sum_orbital_gradients(
     state: ElectronicState, axes: tuple[Array, Array, Array], epsilon: float, dtype: Any
 ) -> Array:
     """2 Σ_i n_i ψ_i ∇ψ_i, shape (3, nx, ny, nz)."""
+    gradient: Array = sum_orbitals_with_gradients(state, axes, epsilon, dtype)[1:, ...]
+    return gradient
+
+
+def sum_orbitals_with_gradients(
+    state: ElectronicState, axes: tuple[Array, Array, Array], epsilon: float, dtype: Any
+) -> Array:
+    """Σ_i n_i ψ_i², then 2 Σ_i n_i ψ_i ∇ψ_i, shape (4, nx, ny, nz)."""
     xp = array_namespace(*axes)
-    out = xp.zeros((3, *(axis.shape[0] for axis in axes)), dtype=dtype or axes[0].dtype, device=device(axes[0]))
+    out = xp.zeros((4, *(axis.shape[0] for axis in axes)), dtype=dtype or axes[0].dtype, device=device(axes[0]))
     for where, occupations, (psi, *slopes) in _orbital_blocks(xp, state, axes, epsilon, True):
-        for axis, slope in enumerate(slopes):
-            slope *= psi
-            part = out[axis, ...][where]
-            part += xp.reshape(2 * occupations @ slope, part.shape)
+        for component, slope in enumerate([psi, *slopes]):
+            part = out[component, ...][where]
+            weights = 2 * occupations if component else occupations
+            part += xp.reshape(weights @ (slope * psi), part.shape)
     return out

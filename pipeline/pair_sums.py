@@ -24,11 +24,12 @@ from pipeline.pairs import DensityMatrix, Pairs, batches, screened_pairs
 from pipeline.primitives import find_reaches
 from pipeline.tables import Tabulate, hermite_in_cells
 
-BLOCK = (32, 8, 16)  # cells of a block along x, y, z
+BLOCK = (64, 8, 16)  # cells of a block along x, y, z
 SINGLE = float(1 << 21)  # terms below this many epsilons lose at most an eighth of epsilon in single precision
 
-VALUE = ((0, 0, 0),)  # derivatives along x, y, z of each component
-GRADIENT = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+Components = tuple[tuple[int, int, int], ...]  # of a field: its derivatives along x, y, z
+VALUE: Components = ((0, 0, 0),)
+GRADIENT: Components = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def sum_pairs(
     axes: tuple[Array, Array, Array],
     tabulate: Tabulate,
     epsilon: float,
-    derivatives: tuple[tuple[int, int, int], ...],
+    components: Components,
     dtype: Any,
 ) -> Array:
-    """Σ_pairs H_tuv Λ_t Λ_u Λ_v on the grid for each set of derivatives, shape (components, nx, ny, nz)."""
+    """Σ_pairs H_tuv Λ_t Λ_u Λ_v on the grid for each component, shape (components, nx, ny, nz)."""
     xp = array_namespace(*axes)
     cells = int(tabulate is hermite_in_cells)
     check_axes(xp, axes, 1 + cells, epsilon)
@@ -57,12 +58,11 @@ def sum_pairs(
         cut_axis(xp, xp.astype(axis, xp.float64), longest, cells) for axis, longest in zip(axes, BLOCK, strict=True)
     ]
     shape = tuple(axis.shape[0] - cells for axis in axes)
-    out = xp.zeros((len(derivatives), *shape), dtype=dtype or axes[0].dtype, device=device(axes[0]))
-    highest = max(max(shift) for shift in derivatives)
+    out = xp.zeros((len(components), *shape), dtype=dtype or axes[0].dtype, device=device(axes[0]))
+    highest = max(max(derivatives) for derivatives in components)
     for batch in batches(screened_pairs(density, epsilon)):
         expanded = [_expand(xp, group, lattice, tabulate, highest, epsilon) for group in _by_total_degree(batch)]
-        for component, shift in enumerate(derivatives):
-            _add_terms(xp, out[component, ...], lattice, expanded, shift, epsilon)
+        _add_terms(xp, out, lattice, expanded, components, epsilon)
     return out
 
 
@@ -91,49 +91,79 @@ def _expand(
 
 
 def _add_terms(
-    xp: Any, out: Array, lattice: list[Axis], batch: list[_Expanded], derivatives: tuple[int, int, int], epsilon: float
+    xp: Any, out: Array, lattice: list[Axis], batch: list[_Expanded], components: Components, epsilon: float
 ) -> None:
-    """Add the terms of a batch to the field, block by block."""
-    x, y, z = _term_tables(xp, lattice, batch, derivatives)
-    for (i, j, k), sets in blocks(xp, (x.peaks, y.peaks, z.peaks), epsilon, epsilon * SINGLE):
-        where = (lattice[0].segments[i], lattice[1].segments[j], lattice[2].segments[k])
-        part = out[where]
-        block: Array = 0.0
+    """Add the terms of a batch to every component, block by block: what one has above epsilon is added to all."""
+    tables = _term_tables(xp, lattice, batch, components)
+    x, y, z = (_largest(xp, list(kinds.values())) for kinds in tables)
+    for block, sets in blocks(xp, (x, y, z), epsilon, epsilon * SINGLE):
+        i, j, k = (axis.segments[place] for axis, place in zip(lattice, block, strict=True))
+        part = out[:, i, j, k]
         for precision, terms in sets:
-            left = x.values(xp, i, terms, precision)
-            along_y = turn(xp, y.values(xp, j, terms, precision))
-            along_z = turn(xp, z.values(xp, k, terms, precision))
-            block = block + left.T @ outer(xp, along_y, along_z).T
-        if sets:
-            part += xp.reshape(block, part.shape)
+            along_x, along_y, along_z = (
+                {kind: table.values(xp, place, terms, precision) for kind, table in kinds.items()}
+                for kinds, place in zip(tables, block, strict=True)
+            )
+            for plane in dict.fromkeys(derivatives[1:] for derivatives in components):
+                rows = [row for row, derivatives in enumerate(components) if derivatives[1:] == plane]
+                left = [along_x[components[row][0]] for row in rows]
+                yz = outer(xp, turn(xp, along_y[plane[0]]), turn(xp, along_z[plane[1]])).T
+                sums = (left[0] if len(left) == 1 else xp.concat(left, axis=1)).T @ yz
+                for row, one in zip(rows, xp.reshape(sums, (len(rows), *part.shape[1:])), strict=True):
+                    part[row, ...] += one
+
+
+def _largest(xp: Any, kinds: list[Table]) -> Array:
+    """Peaks of each term in every segment, over values and slopes."""
+    peaks = kinds[0].peaks
+    for table in kinds[1:]:
+        peaks = xp.maximum(peaks, table.peaks)
+    return peaks
 
 
 def _term_tables(
-    xp: Any, lattice: list[Axis], batch: list[_Expanded], derivatives: tuple[int, int, int]
-) -> tuple[Table, Table, Table]:
-    """x, y and z tables of all terms (pair, u, v), t summed into x."""
-    parts: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    xp: Any, lattice: list[Axis], batch: list[_Expanded], components: Components
+) -> tuple[dict[int, Table], dict[int, Table], dict[int, Table]]:
+    """x, y and z tables of all terms (pair, u, v), t summed into x: by order of the derivative."""
     of_y, of_z = [], []
     start = 0
     for pairs in batch:
-        x, y, z = (pairs.tables[axis][derivative] for axis, derivative in enumerate(derivatives))
-        n, degree = pairs.hermite.shape[-1], pairs.degree
-        each = xp.arange(n, device=device(x[0])) + start
-        sums = []
-        for u, v in _orders(degree):
-            coefficients = pairs.hermite[: degree + 1 - u - v, u, v, :][:, pairs.windows[0].functions]
-            row = coefficients[0, :] * x[0]
-            for t in range(1, degree + 1 - u - v):
-                row += coefficients[t, :] * x[t]
-            sums.append(row)
-            of_y.append(each + u * n)
-            of_z.append(each + v * n)
-        parts[0].append((pairs.windows[0], sums))
-        parts[1].append((pairs.windows[1], y[: degree + 1]))
-        parts[2].append((pairs.windows[2], z[: degree + 1]))
-        start += n * (degree + 1)
-    along_x, along_y, along_z = (join_tables(xp, axis, part) for axis, part in zip(lattice, parts, strict=True))
-    return along_x, along_y.of_terms(xp.concat(of_y)), along_z.of_terms(xp.concat(of_z))
+        n = pairs.hermite.shape[-1]
+        each = xp.arange(n, device=device(pairs.hermite)) + start
+        of_y += [each + u * n for u, _ in _orders(pairs.degree)]
+        of_z += [each + v * n for _, v in _orders(pairs.degree)]
+        start += n * (pairs.degree + 1)
+    terms = (None, xp.concat(of_y), xp.concat(of_z))
+    x, y, z = (
+        {
+            kind: _join_terms(xp, lattice, batch, axis, kind, terms[axis])
+            for kind in sorted({derivatives[axis] for derivatives in components})
+        }
+        for axis in range(3)
+    )
+    return x, y, z
+
+
+def _join_terms(
+    xp: Any, lattice: list[Axis], batch: list[_Expanded], axis: int, kind: int, terms: Array | None
+) -> Table:
+    """One table of an axis: of x, where there are no `terms` to pick, already summed over t."""
+    if terms is None:
+        return join_tables(xp, lattice[axis], [(pairs.windows[0], _sum_orders(pairs, kind)) for pairs in batch])
+    parts = [(pairs.windows[axis], pairs.tables[axis][kind][: pairs.degree + 1]) for pairs in batch]
+    return join_tables(xp, lattice[axis], parts).of_terms(terms)
+
+
+def _sum_orders(pairs: _Expanded, kind: int) -> list[Array]:
+    """Σ_t H_tuv Λ_t(x) for each (u, v), (points, windows)."""
+    x, degree, sums = pairs.tables[0][kind], pairs.degree, []
+    for u, v in _orders(degree):
+        coefficients = pairs.hermite[: degree + 1 - u - v, u, v, :][:, pairs.windows[0].functions]
+        row = coefficients[0, :] * x[0]
+        for t in range(1, degree + 1 - u - v):
+            row += coefficients[t, :] * x[t]
+        sums.append(row)
+    return sums
 
 
 def _orders(degree: int) -> list[tuple[int, int]]:

@@ -32,7 +32,13 @@ PROPERTIES = {
     "G298_Ha": "GibbsFreeEnergy_298K_au",
     "Cv_cal_molK": "Heatcapacity_Cv_cal_mol_K",
 }
+ATOMISATION = "U0_atom_Ha"  # U0 less that of the free atoms: negative where the molecule is bound
+# Of the free atoms, hartree, at the level of U0: the data set's own reference values (Ramakrishnan et al., Sci. Data 1,
+# 140022 (2014), file atomref).
+FREE_ATOMS = {"H": -0.500273, "C": -37.846772, "N": -54.583861, "O": -75.064579, "F": -99.718730}
 POLARIZABILITY = ("A_xx", "A_xy", "A_yy", "A_xz", "A_yz", "A_zz")  # bohr³; in a file of their own
+
+LABELS = (*PROPERTIES, ATOMISATION, *POLARIZABILITY)
 
 _TABLES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 _POLARIZABILITIES = "qm9_polarizability.csv"
@@ -63,10 +69,8 @@ def read_qm9(
     molecules than there are, no package.
     """
     folder = locate_qm9()
-    if unknown := [label for label in labels if label not in (*PROPERTIES, *POLARIZABILITY)]:
-        raise RequestError(
-            f"QM9 has no {unknown[0]!r}: [source] labels may name {', '.join((*PROPERTIES, *POLARIZABILITY))}"
-        )
+    if unknown := [label for label in labels if label not in LABELS]:
+        raise RequestError(f"QM9 has no {unknown[0]!r}: [source] labels may name {', '.join(LABELS)}")
     chosen = _choose_numbers(folder, heavy_atoms, count)
     tensors = _read_polarizabilities(folder, chosen) if {*labels} & {*POLARIZABILITY} else {}
     return _read_molecules(folder, chosen, labels, tensors)
@@ -117,6 +121,12 @@ def _read_molecules(
             fields["SMILES"],
             np.array([NUMBERS[symbol] for symbol in symbols], dtype=np.int64),
             positions * BOHR_PER_ANGSTROM,
-            labels={label: float(values[PROPERTIES.get(label, label)]) for label in labels},
+            labels={label: _read_label(label, values, symbols) for label in labels},
         )
         row += 1
+
+
+def _read_label(label: str, values: Mapping[str, str], symbols: Sequence[str]) -> float:
+    if label == ATOMISATION:
+        return float(values[PROPERTIES["U0_Ha"]]) - sum(FREE_ATOMS[symbol] for symbol in symbols)
+    return float(values[PROPERTIES.get(label, label)])

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.collocation import integrate_density
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
+from pipeline.collocation import integrate_density, integrate_inside_and_everywhere
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, RefiningEngine
 from pipeline.failures import WrongElectronCount
 from pipeline.images import count_electrons, surround
-from pipeline.voxels import atom_types, molecular_shape, round_to_step, sample_density, sample_gradient_magnitude
+from pipeline.voxels import (
+    atom_types,
+    choose_epsilon,
+    molecular_shape,
+    round_to_step,
+    sample_density,
+    sample_density_and_gradient,
+    sample_gradient_magnitude,
+)
 from storage.schema import Conformer, ElectronicState, FloatArray, Grid, Sample, Sampling
 
 STATE_TOLERANCE = 1e-6  # electrons: a state's own count against the molecule's
@@ -26,6 +34,7 @@ class Fields:
     gradient_magnitude: tuple[str, ...]  # names of densities
     atom_types: tuple[int, ...] | None  # atomic numbers with a channel of their own; None: no such channel
     shape: bool
+    shape_radius: float | None  # bohr, of every atom; None: van der Waals radii
     round_to: float  # electrons/bohr³
 
 
@@ -42,7 +51,7 @@ def compute_sample(
     """
     states = dict(known or {})
     for name, engine in engines.items():
-        if name not in states and not isinstance(engine, FieldEngine):
+        if name not in states and isinstance(engine, Engine):
             states[name] = engine.solve(conformer)
     return sample_states(conformer, grid, states, engines, fields)
 
@@ -57,37 +66,63 @@ def sample_states(
     """The channels, from the densities that are solved already. Raises WrongElectronCount."""
     channels = {}
     checks: dict[str, float] = {}
+    inside: dict[str, float] = {}
+    lengths: dict[str, FloatArray] = {}
+    epsilon = choose_epsilon(fields.round_to)
     for name, engine in engines.items():
-        if not isinstance(engine, FieldEngine):
-            checks[f"{name}_missing_electrons"] = count_missing_electrons(name, states[name], conformer, engine)
+        if isinstance(engine, Engine):
+            counted, inside[name] = integrate_state(states[name], grid)
+            checks[f"{name}_missing_electrons"] = find_missing_electrons(name, counted, conformer, engine)
     for name in fields.densities:
         engine = engines[name]
         if isinstance(engine, FieldEngine):
             values = engine.sample(conformer, grid)
             channels[name] = round_to_step(values, fields.round_to)
             checks.update(sum_voxels(name, grid, values, channels[name]))
-        else:
-            values = sample_density(states[name], grid, fields.sampling)
+        elif isinstance(engine, Engine):
+            if name in fields.gradient_magnitude:
+                values, lengths[name] = sample_density_and_gradient(states[name], grid, fields.sampling, epsilon)
+            else:
+                values = sample_density(states[name], grid, fields.sampling, epsilon)
             channels[name] = round_to_step(values, fields.round_to)
-            checks.update(check_voxels(name, states[name], grid, fields.sampling, values, channels[name]))
+            sums = sum_voxels(name, grid, values, channels[name])
+            if fields.sampling == "cell":
+                check_voxels(name, sums[f"{name}_summed_electrons"], inside[name])
+            checks |= {f"{name}_electrons": states[name].electrons, f"{name}_box_electrons": inside[name], **sums}
+    for name in fields.densities:
+        engine = engines[name]
+        if isinstance(engine, RefiningEngine):
+            values, known = engine.refine(conformer, grid, channels[engine.input], inside[engine.input])
+            channels[name] = round_to_step(values, fields.round_to)
+            checks.update(sum_voxels(name, grid, values, channels[name]))
+            checks.update({f"{name}_{fact}": number for fact, number in known.items()})
     for name in fields.gradient_magnitude:
-        values = sample_gradient_magnitude(states[name], grid, fields.sampling)
-        channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
+        if name not in lengths:
+            lengths[name] = sample_gradient_magnitude(states[name], grid, fields.sampling, epsilon)
+        channels[f"{name}_gradient"] = round_to_step(lengths[name], fields.round_to)
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
         channels["atom_types"] = round_to_step(values, fields.round_to)
     if fields.shape:
-        values = molecular_shape(conformer.numbers, conformer.positions, grid, fields.sampling)
+        values = molecular_shape(conformer.numbers, conformer.positions, grid, fields.sampling, fields.shape_radius)
         channels["shape"] = round_to_step(values, fields.round_to)
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)
 
 
-def count_missing_electrons(name: str, state: ElectronicState, conformer: Conformer, engine: Engine) -> float:
-    """The molecule's electrons less those of the state (trace of D·S). Raises WrongElectronCount beyond 1e-6."""
+def integrate_state(state: ElectronicState, grid: Grid) -> tuple[float, float]:
+    """Electrons in all space, or in one box of a periodic state, the trace of D·S; and those over the grid."""
+    edges = (grid.edges(0), grid.edges(1), grid.edges(2))
+    if state.cell is None:
+        inside, everywhere = integrate_inside_and_everywhere(state, edges)
+        return everywhere, inside
+    return count_electrons(state), integrate_density(surround(state, grid), edges)
+
+
+def find_missing_electrons(name: str, counted: float, conformer: Conformer, engine: Engine) -> float:
+    """The molecule's electrons less those of the state. Raises WrongElectronCount beyond 1e-6."""
     expected = expected_electrons(conformer, engine)
-    counted = count_electrons(state)
     if not abs(expected - counted) <= STATE_TOLERANCE:
         raise WrongElectronCount(
             f"density {name!r} holds {counted:.8f} electrons instead of {expected} (charge {conformer.charge}): "
@@ -101,26 +136,13 @@ def expected_electrons(conformer: Conformer, engine: Engine) -> int:
     return sum(int(z) - engine.core_electrons(int(z)) for z in conformer.numbers) - conformer.charge
 
 
-def check_voxels(
-    name: str, state: ElectronicState, grid: Grid, sampling: Sampling, values: FloatArray, rounded: NDArray[np.float32]
-) -> dict[str, float]:
-    """Electron counts of one density's voxels: before rounding, after, and the analytic integral over the box.
-
-    Raises WrongElectronCount where cell averages miss the integral by more than 1e-4; point sums are only recorded.
-    """
-    sums = sum_voxels(name, grid, values, rounded)
-    summed = sums[f"{name}_summed_electrons"]
-    analytic = integrate_density(surround(state, grid), (grid.edges(0), grid.edges(1), grid.edges(2)))
-    if sampling == "cell" and not abs(summed - analytic) <= VOXEL_TOLERANCE:
+def check_voxels(name: str, summed: float, analytic: float) -> None:
+    """Raises WrongElectronCount where cell averages miss the integral over the box by more than 1e-4 electrons."""
+    if not abs(summed - analytic) <= VOXEL_TOLERANCE:
         raise WrongElectronCount(
             f"the voxels of density {name!r} hold {summed:.6f} electrons, its integral over the box is {analytic:.6f}: "
             "this is a fault of the voxelization; please report the molecule"
         )
-    return {
-        f"{name}_electrons": state.electrons,
-        f"{name}_box_electrons": analytic,
-        **sums,
-    }
 
 
 def sum_voxels(name: str, grid: Grid, values: FloatArray, rounded: NDArray[np.float32]) -> dict[str, float]:

@@ -171,6 +171,11 @@ class Dataset:
         """The tables of all samples planned in a size class, the failed ones too; rows as the table's `sample`."""
         return read_tables(self._root[class_key(cells)])
 
+    def count_fields(self, channel: str) -> int:
+        """One, or one for each atom type."""
+        types: Any = self._root[class_key(self.size_classes[0])][channel].attrs.get("types")
+        return len(types) if types else 1
+
     def shard_samples(self, cells: int) -> int:
         """How many samples of a size class lie in one stored object."""
         array = self._root[class_key(cells)][self.channels[0]]

@@ -12,7 +12,14 @@ ROOMS = ("flows", "pipeline", "storage", "training")
 MAY_IMPORT = {
     "storage": (),
     "pipeline": ("storage.schema", "storage.errors"),
-    "training": ("storage", "pipeline.collocation", "pipeline.rotation", "pipeline.units", "pipeline.elements"),
+    "training": (
+        "storage",
+        "pipeline.collocation",
+        "pipeline.rotation",
+        "pipeline.units",
+        "pipeline.elements",
+        "pipeline.fingerprints",
+    ),
     "flows": ("storage", "pipeline", "training"),
 }
 
@@ -30,9 +37,11 @@ HOMES = {
         "flows/compare_flow.py",
     ),
     "matplotlib": ("flows/comparison_plot.py",),
+    "torch_geometric": ("training/models/schnet.py",),
+    "sklearn": ("training/property_fit.py",),
     "distributed": ("flows",),
     "dask": ("flows",),
-    "typer": ("flows/cli.py",),
+    "typer": ("flows/commands",),
     "pebble": ("flows/isolation.py",),
     "pydantic": ("flows/recipe.py", "flows/cluster.py"),
     "plotly": ("flows",),
@@ -116,11 +125,19 @@ def test_what_training_takes_from_the_pipeline_knows_neither_torch_nor_chemistry
                 rooms.append(inside)
 
 
+def test_only_the_controls_of_fingerprints_bring_chemistry_to_training() -> None:
+    """`rhoflow train` works where RDKit is not installed; these say what to install."""
+    users = [file for file in source_files("training") if any("fingerprints" in name for name in imports_of(file))]
+    assert [file.name for file in users] == ["molecule_boxes.py"]
+
+
 def test_the_command_line_loads_nothing_heavy_by_itself() -> None:
-    tree = ast.parse((ROOT / "flows/cli.py").read_text())
-    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = [getattr(node, "module", None) or node.names[0].name for node in top]  # type: ignore[union-attr]
-    assert not [name for name in names if name.split(".")[0] in LAZY or name.startswith(("flows", "pipeline"))]
+    for file in (ROOT / "flows/cli.py", *(ROOT / "flows/commands").glob("*.py")):
+        tree = ast.parse(file.read_text())
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [getattr(node, "module", None) or node.names[0].name for node in top]  # type: ignore[union-attr]
+        ours = [name for name in names if not is_within(name, "flows.commands")]
+        assert not [name for name in ours if name.split(".")[0] in (*LAZY, "flows", "pipeline", "training")], file
 
 
 def test_package_initialisers_are_empty() -> None:

@@ -77,3 +77,20 @@ class SuperresConfig(TrainingConfig):
     levels: int = key(1, above=0)  # of the U-Net: coarse cells, cells twice as wide, …
     fine_inputs: bool = False  # the published network sees what ours sees
     loss: str = key("nmae", among=("nmae", "mae", "mse", "smooth"))
+
+
+@dataclass(frozen=True)
+class PropertyConfig(TrainingConfig):
+    """What the training of a property model can be told."""
+
+    batch: int = key(16, above=0)
+    representation: tuple[str, ...] = ("density",)  # channels, stacked: names in the store, or atoms, density, gradient
+    targets: tuple[str, ...] = ()  # labels of the store; where one is missing, a sample is judged by the others
+    model: str = key("cnn", among=("cnn", "schnet", "ridge", "forest"))
+    scaling: str = key("log", among=("none", "root", "log"))  # of densities and gradients, before the network
+    turn: bool = True  # by one of the 24 rotations of the cube, drawn anew for every turn of a sample
+    cells: int = key(0, least=0)  # along an edge of the network's cube; 0 = the largest that training stores
+    width: int = key(16, above=0)  # features of the first level; each level has twice those of the one before
+    depth: int = key(1, above=0)  # residual blocks of a level
+    levels: int = key(3, above=0)  # each on cells twice as wide as the one before
+    loss: str = key("mae", among=("mae", "mse"))  # of standardised targets

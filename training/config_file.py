@@ -9,11 +9,17 @@ from typing import Any, TypeVar
 
 from storage.errors import RequestError
 from storage.objects import Json, Location, locate
-from training.config import Allowed, SuperresConfig, TrainingConfig
+from training.config import Allowed, PropertyConfig, SuperresConfig, TrainingConfig
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
-WANTED = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+WANTED = {
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    bool: "true or false",
+    tuple: "a list of texts in quotes",
+}
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:
@@ -57,7 +63,8 @@ def check_key(key: str, value: object, known: Iterable[str], name: str) -> None:
 
 def config_values(config: TrainingConfig) -> dict[str, Json]:
     """Every key with its value, ready for JSON; the inverse of `parse_config`."""
-    return {**asdict(config), "store": [str(store) for store in config.store]}
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    return {**values, "store": [str(store) for store in config.store]}
 
 
 def check_together(config: TrainingConfig, name: str) -> None:
@@ -68,6 +75,8 @@ def check_together(config: TrainingConfig, name: str) -> None:
         raise RequestError(f'{name}: weight_decay = {config.weight_decay}: needs optimiser = "adamw"')
     if isinstance(config, SuperresConfig):
         _check_superres(config, name)
+    if isinstance(config, PropertyConfig):
+        _check_property(config, name)
 
 
 def _check_superres(config: SuperresConfig, name: str) -> None:
@@ -84,6 +93,19 @@ def _check_superres(config: SuperresConfig, name: str) -> None:
         )
 
 
+def _check_property(config: PropertyConfig, name: str) -> None:
+    if config.start:
+        raise RequestError(f'{name}: start = "{config.start}": is for super-resolution models: leave it out')
+    if not config.targets:
+        raise RequestError(f'{name}: targets = []: name the labels to be learned, for example targets = ["gap_Ha"]')
+    for key in ("targets", "representation"):
+        values = getattr(config, key)
+        if len(set(values)) < len(values):
+            raise RequestError(f"{name}: {key} = {list(values)}: each may be named once")
+    if not config.representation:
+        raise RequestError(f'{name}: representation = []: name channels, for example representation = ["density"]')
+
+
 def _read_stores(value: object, name: str) -> tuple[Location, ...]:
     several = value if isinstance(value, list) else [value]
     paths = [one for one in several if isinstance(one, str)]
@@ -96,6 +118,8 @@ def _read_value(key: Field[Any], value: object, name: str) -> object:
     kind: type = type(key.default)
     if kind is float and type(value) is int:
         value = float(value)
+    if kind is tuple and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = tuple(value)
     if type(value) is not kind:
         raise RequestError(f"{name}: {key.name} = {value!r}: must be {WANTED[kind]}")
     allowed: Allowed = key.metadata.get("allowed", Allowed())

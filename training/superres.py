@@ -59,7 +59,7 @@ class SuperresTask:
         self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
         known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
         self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
-        self.origin = describe_origin(config, training, validation)
+        self.origin = describe_origin(config.input, config.target, training, validation)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
         network = _build(config, find_peak(training.datasets, config.input))
@@ -128,12 +128,12 @@ def choose_samples(catalog: Catalog, count: int) -> Catalog:
     return catalog.take(np.array(sorted(chosen)))
 
 
-def describe_origin(config: SuperresConfig, training: Catalog, validation: Catalog) -> Origin:
+def describe_origin(input: str, target: str, training: Catalog, validation: Catalog) -> Origin:
     groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
-    stores = [str(store) for store in config.store]
+    stores = [str(dataset.store) for dataset in training.datasets]
     elements = np.unique(training.numbers).tolist()
     recipe = training.datasets[0].attributes["recipe"]
-    return Origin(stores, config.input, config.target, training.spacing, groups, elements, recipe)
+    return Origin(stores, input, target, training.spacing, groups, elements, recipe)
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:

@@ -10,6 +10,17 @@ AXES = tuple(permutations(range(3)))
 COUNT = 8 * len(AXES)
 
 
+def _is_rotation(symmetry: int) -> bool:
+    """Whether it mirrors nothing: an even permutation of axes with an even number of reversals, or both odd."""
+    order, mirrors = divmod(symmetry, 8)
+    x, y, z = AXES[order]
+    inversions = (x > y) + (x > z) + (y > z)
+    return (inversions + mirrors.bit_count()) % 2 == 0
+
+
+ROTATIONS = tuple(symmetry for symmetry in range(COUNT) if _is_rotation(symmetry))  # 24; the first turns nothing
+
+
 def turn(values: NDArray[Any], symmetry: int) -> NDArray[Any]:
     """A view of `values`, shape (…, n, n, n), after one of the 48 symmetries: axes permuted, then reversed."""
     order, mirrors = divmod(symmetry, 8)

@@ -1,11 +1,13 @@
 """A trained network, with what it was trained on."""
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from storage.errors import RequestError
-from storage.objects import has_object
+from storage.objects import checksum_object, has_object
+from training.calibration import CALIBRATION
 from training.models.build import Network, architecture_values, build_network, read_architecture
 from training.tensor_files import read_tensors, write_tensors
 
@@ -58,6 +60,12 @@ def locate_run(name: str) -> Path:
         f"{name}: neither the folder of a training run nor a model that comes with rhoflow ({shipped}): "
         f"check the path, or train with `rhoflow train superres CONFIG {name}`"
     )
+
+
+def checksum_model(run: Path) -> str:
+    """sha256 over those of the files that its predictions and their expected errors depend on."""
+    files = [name for name in (BEST, CALIBRATION) if has_object(run, name)]
+    return hashlib.sha256("".join(f"{checksum_object(run, name)}  {name}\n" for name in files).encode()).hexdigest()
 
 
 def load_model(run: Path) -> Model:

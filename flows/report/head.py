@@ -1,8 +1,9 @@
 """The top of a page: what the dataset is, in one sentence and in numbers."""
 
 from html import escape
+from pathlib import Path
 
-from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, Recipe, SadDensity
+from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, ModelDensity, Recipe, SadDensity
 from flows.report.html import facts, paragraph
 from flows.report.tally import Tally
 
@@ -54,4 +55,6 @@ def _describe_method(density: Density) -> str:
         return f"a Gaussian on every atom, exponent {density.exponent:g}/bohr²"
     if isinstance(density, FileDensity):
         return "from its file"
+    if isinstance(density, ModelDensity):
+        return f"what the model {Path(density.model).name} makes of {density.input}"
     return f"{density.engine.upper()}-xTB by {density.library}"

@@ -1,10 +1,15 @@
 """What every electronic-structure engine offers."""
 
+from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Turns a conformer into an electronic state. A frozen dataclass of its settings, so that it can be pickled."""
 
@@ -41,4 +46,23 @@ class FieldEngine(Protocol):
         ...
 
 
-DensityEngine: TypeAlias = Engine | FieldEngine
+@runtime_checkable
+class RefiningEngine(Protocol):
+    """Makes a density of another one, on the same grid."""
+
+    @property
+    def input(self) -> str:
+        """Name of the density that it starts from, which has orbitals."""
+        ...
+
+    def refine(
+        self, conformer: Conformer, grid: Grid, guess: NDArray[np.float32], electrons: float
+    ) -> tuple[FloatArray, Mapping[str, float]]:
+        """From the stored guess, shape `grid.shape`, electrons/bohr³, that holds `electrons` in its box.
+
+        Returns a density of the same shape, and what is known of it. Raises a MoleculeFailed.
+        """
+        ...
+
+
+DensityEngine: TypeAlias = Engine | FieldEngine | RefiningEngine

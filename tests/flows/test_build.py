@@ -27,11 +27,6 @@ EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5", "giant,CCCCCCCCCCCCCCCCCCCC
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
     """A store built in three commands by one process, with neither Prefect nor Dask."""
     folder = tmp_path_factory.mktemp("undisturbed")

@@ -17,11 +17,6 @@ from tests.flows.small_build import rhoflow, write_recipe
 EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
 def build(home: Path, folder: Path, changes: dict[str, str] | None = None, rows: dict[str, str] | None = None) -> Path:
     """A sealed store of the small build, with words of its recipe and of its source replaced."""
     recipe = write_recipe(folder, EXTRA)

@@ -36,11 +36,6 @@ box = "tight"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
     folder = tmp_path_factory.mktemp("export")
     (folder / "molecules.csv").write_text("name,smiles\nacetylene,C#C\nammonium,[NH4+]\n")

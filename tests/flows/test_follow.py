@@ -33,11 +33,6 @@ from tests.flows.small_build import command, environment, rhoflow, write_recipe
 Edit = Callable[[str], str]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
 def build(recipe: Path, store: Path, limit: int | None = None, reuse: Path | None = None) -> str:
     """The stages of a build, in this process; what has changed in the source, in words."""
     values = read_recipe(recipe)

@@ -3,15 +3,13 @@
 import csv
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import gemmi
 import numpy as np
 import pytest
-import torch
 
-from flows.predict import FIELD, Wanted, predict
+from flows.predict import FIELD, predict
 from flows.recipe import parse_recipe
 from pipeline.collocation import integrate_density
 from pipeline.conformers import conform
@@ -21,73 +19,12 @@ from storage.errors import RequestError
 from storage.reader import open_dataset
 from storage.schema import Molecule
 from tests.flows.small_build import rhoflow
+from tests.flows.small_model import RECIPE, SMILES, want
 from training.calibration import read_calibration
-from training.config import SuperresConfig
-from training.superres import train_superres
 from training.trained import PRETRAINED, load_model
 
-RECIPE = """
-[source]
-path = "molecules.csv"
-id = "name"
-[densities.guess]
-engine = "gfn2"
-[densities.target]
-engine = "gaussian"
-exponent = 0.5
-[grid]
-spacing_angstrom = 0.4
-margin_angstrom = 2.0
-classes = [16, 20]
-[splits]
-train = 0.4
-validation = 0.3
-test = 0.3
-"""
-SMILES = {
-    "methane": "C",
-    "water": "O",
-    "ammonia": "N",
-    "methanol": "CO",
-    "ethene": "C=C",
-    "cyanide": "C#N",
-    "ethane": "CC",
-}
-CONFIG = SuperresConfig(
-    learning_rate=2e-3, steps=120, batch=2, crop=16, width=4, depth=1, levels=2, checkpoint_steps=40, device="cpu"
-)
 XYZ = "3\nwater\nO 0.0 0.0 0.1173\nH 0.0 0.7572 -0.4692\nH 0.0 -0.7572 -0.4692\n"
 VOLUME = (0.4 / 0.529177210903) ** 3
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
-    folder = tmp_path_factory.mktemp("predict")
-    rows = "".join(f"{name},{smiles}\n" for name, smiles in SMILES.items())
-    (folder / "molecules.csv").write_text("name,smiles\n" + rows)
-    (folder / "recipe.toml").write_text(RECIPE)
-    made = folder / "store.zarr"
-    for arguments in (("plan", folder / "recipe.toml", made), ("run", made), ("seal", made)):
-        rhoflow(home, *arguments)
-    return made
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    train_superres(replace(CONFIG, store=(store,)), folder)
-    return folder
-
-
-def want(run: Path | str, input: Path | str, out: Path, **more: object) -> Wanted:
-    settings = {"format": None, "smiles": "smiles", "id": None, "memory_gib": 8.0, **more}
-    return Wanted(str(run), str(input), out, **settings)  # type: ignore[arg-type]
 
 
 def count_guess(smiles: str) -> float:
@@ -206,7 +143,6 @@ def test_a_model_that_comes_along_has_a_name(run: Path, tmp_path: Path, monkeypa
         ("C(C", "a.cube", r"C\(C: invalid_input: .* is no SMILES of a molecule"),
         ("absent.xyz", "a.cube", "absent.xyz: there is no such file, and this is no SMILES: check the path"),
         ("O", "a.xsf", "the ending is none of .cube, .*: take one, or give --format"),
-        ("O", "a.zarr", 'predictions are written as files: name a folder, .*engine = "file"'),
         ("O", "absent/a.npz", "cannot be written .*: check the path"),
         ("[U]", "a.cube", r"\[U\]: "),
     ],

@@ -4,8 +4,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from flows.reuse import KnownSamples
 from flows.shard import read_work
 from storage.identity import identify
@@ -16,11 +14,6 @@ from storage.receipts import Outcome, read_receipt, write_receipt
 from storage.seal import seal
 from storage.writer import write_shard
 from tests.flows.small_build import rhoflow, write_recipe
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "prefect"
 
 
 def build(home: Path, recipe: Path, store: Path) -> Path:

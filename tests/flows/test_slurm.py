@@ -36,11 +36,6 @@ ROWS = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, str]:
     """The identity of the store that one process makes."""
     folder = tmp_path_factory.mktemp("plain")

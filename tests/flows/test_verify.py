@@ -28,11 +28,6 @@ LISTS = ("work/manifest.json.gz", "work/manifest.copy.json.gz")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="module")
 def built(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sealed store; copies of it are what the tests damage."""
     folder = tmp_path_factory.mktemp("built")

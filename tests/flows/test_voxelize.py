@@ -20,11 +20,6 @@ EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5", "giant,CCCCCCCCCCCCCCCCCCCC
 COARSE = ("--spacing-angstrom", "0.8", "--margin-angstrom", "2", "--classes", "8,12,40", "--box", "tight")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
-
-
 FINE = ("spacing_angstrom = 0.5\nclasses = [16, 20, 24]", "[store]\nround_to = 0\nshard_samples = 2")
 
 

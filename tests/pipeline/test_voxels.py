@@ -166,7 +166,7 @@ def test_the_shape_at_points_is_the_union_of_atoms() -> None:
     assert 0.9 < shape.max() <= 1
 
 
-@pytest.mark.parametrize(("spacing", "tolerance"), [(0.378, 1e-7), (1.134, 1e-4)])
+@pytest.mark.parametrize(("spacing", "tolerance"), [(0.378, 1e-6), (1.134, 1e-5)])
 def test_the_shape_in_cells_is_its_mean_there(spacing: float, tolerance: float) -> None:
     cells = 8
     grid = Grid((cells,) * 3, (spacing,) * 3, (-spacing * (cells - 1) / 2,) * 3)

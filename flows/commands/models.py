@@ -1,0 +1,163 @@
+"""Commands that train models, judge them and use them. Each imports only what it needs."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from flows.commands.arguments import BEGUN, CPUS, AsJson, Location, StorePath, Workers, app, train
+from flows.commands.datasets import build
+from storage.errors import RequestError
+from storage.objects import locate
+
+
+@train.command()
+def superres(
+    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
+    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
+    store: Annotated[
+        Optional[list[Location]],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+) -> None:
+    """Train a super-resolution model: the guess, on coarse cells and on fine ones, in; the fine target out.
+
+    Example: `rhoflow train superres superres.toml run --store molecules.zarr`; on several GPUs
+    `torchrun --nproc-per-node gpu --no-python rhoflow train superres …`
+    """
+    from dataclasses import replace
+
+    from training.config import SuperresConfig
+    from training.config_file import read_config
+    from training.superres import train_superres
+
+    settings = read_config(config, SuperresConfig)
+    train_superres(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
+    print(run)
+
+
+@train.command("property")
+def train_property(
+    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
+    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
+    store: Annotated[
+        Optional[list[Location]],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+) -> None:
+    """Train a model of properties: stacked channels of a molecule in, its labels out; or one of the controls.
+
+    Example: `rhoflow train property property.toml run --store qm9-channels.zarr`
+    """
+    from dataclasses import replace
+
+    from training.config import PropertyConfig
+    from training.config_file import read_config
+    from training.property import train_property as train_model
+
+    settings = read_config(config, PropertyConfig)
+    train_model(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
+    print(run)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="the folder of a training run")],
+    store: StorePath,
+    beside: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(metavar="RUN", help="another run that learnt the same target; several: again"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="whose molecules are judged")] = "test",
+    rotations: Annotated[int, typer.Option(min=0, help="of each molecule, at random, from its kept wavefunctions")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score a trained model on the test split: NMAE, electrons, moments; by distance and element; turned molecules.
+
+    Beside it the guess, other runs, and interpolation of coarse cells. RUN/evaluation.json holds all of it. On the test
+    split also how well the model foresees its errors, as `rhoflow predict` does.
+
+    A model of properties: mean absolute errors, beside those of the mean; with --rotations each prediction is the mean
+    over so many of the cube's 24.
+
+    Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
+    """
+    from training.property_model import holds_property_model
+
+    if holds_property_model(run):
+        from training.property_evaluation import evaluate_property
+
+        if beside:
+            raise RequestError(f"{run} predicts properties: leave out --beside, and see `rhoflow compare`")
+        scores = evaluate_property(run, store, split=split, rotations=rotations)
+        print((run / "evaluation.json").read_text() if as_json else scores)
+        return
+    from training.evaluation import evaluate_superres
+    from training.spreads import evaluate_expectations
+
+    evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
+    foresight = f"\n{evaluate_expectations(run, store)}" if split == "test" else ""
+    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}{foresight}")
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="the folder of a training run, or the name of a model that comes along")],
+    input: Annotated[str, typer.Argument(help="a SMILES; a file: xyz, sdf, smi, csv …; or a dataset")],
+    out: Annotated[
+        Location,
+        typer.Argument(
+            parser=locate,
+            metavar="OUT",
+            help="a file that ends in .cube, .ccp4, .mrc or .npz; of several, a folder, or NAME.zarr, a dataset",
+        ),
+    ],
+    format: Annotated[Optional[str], typer.Option(help="cube, ccp4 or npz; in a folder npz by default")] = None,  # noqa: UP045
+    smiles: Annotated[str, typer.Option(help="column of the SMILES, for tables")] = "smiles",
+    id: Annotated[Optional[str], typer.Option(help="column or tag of the ids; without one, row numbers")] = None,  # noqa: UP045
+    memory_gib: Annotated[float, typer.Option(min=0.1, help="what one molecule may take; larger ones go in tiles")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """The density of a molecule by a trained model, with the error to be expected; the guess is computed on the way.
+
+    A geometry that is given is kept; from a SMILES one is made. Of several molecules, those that fail are named, and
+    the rest goes on. A dataset holds guess and prediction, the expected errors in its table, and in its recipe the
+    model; the same command again resumes, and adds the rows that are new.
+
+    Example: `rhoflow predict qm9-gfn2 CCO ethanol.cube`
+    """
+    import json
+    from dataclasses import asdict
+
+    from flows.predict import Wanted
+    from flows.predict import predict as predict_densities
+
+    wanted = Wanted(run, input, out, format, smiles, id, memory_gib)
+    if str(out).endswith(".zarr"):
+        from flows.predict_store import predict_store
+        from flows.status import describe_status, status_json
+
+        status = predict_store(wanted, BEGUN)
+        print(status_json(status) if as_json else describe_status(out, status))
+        return
+    predictions = predict_densities(wanted)
+    if as_json:
+        print(json.dumps([asdict(one) for one in predictions]))
+    else:
+        print("\n".join(map(str, predictions)))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where everything is put")] = Path("demo"),
+    workers: Workers = CPUS,
+) -> None:
+    """The whole journey in minutes: real molecules, their densities, a trained model, a page that shows both.
+
+    Example: `rhoflow demo`
+    """
+    from flows.demo.journey import travel
+
+    travel(folder, lambda recipe, store: build(recipe, store, workers))

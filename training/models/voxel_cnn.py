@@ -1,0 +1,86 @@
+"""The network of voxels: fields in a cube become properties, by convolutions on wider and wider cells.
+
+After the published baselines for voxels (3-D residual networks: convolutions of 3³, steps of 2, pooling over the cube),
+the same for every stack of fields but for its first layer. No convolution has a bias and there is no normalisation, so
+that vacuum stays zero and a larger cube around the same molecule changes nothing. The last layer starts at zero: an
+untrained network predicts the mean.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.models.unet import ResidualBlock
+
+RESOLVED = 1e-3  # of a field's largest value: where the logarithmic scaling goes over to a linear one
+
+
+@dataclass(frozen=True)
+class VoxelArchitecture:
+    """What the network is, beside its weights."""
+
+    scalings: tuple[str, ...]  # of each field: none, root or log
+    peaks: tuple[float, ...]  # its largest value in the training split
+    gains: tuple[float, ...]  # of the scaled field
+    cells: int  # along an edge of the cube, in training
+    width: int
+    depth: int
+    levels: int
+    outputs: int
+
+
+class VoxelNetwork(nn.Module):
+    """Turns fields, (batch, fields, n, n, n) with n divisible by 2^levels, into (batch, outputs)."""
+
+    def __init__(self, architecture: VoxelArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        widths = [architecture.width * 2**level for level in range(architecture.levels)]
+        self.enter = nn.Conv3d(len(architecture.peaks), widths[0], kernel_size=4, stride=2, padding=1, bias=False)
+        layers: list[nn.Module] = []
+        for width, wider in zip(widths, [*widths[1:], None], strict=True):
+            layers += [ResidualBlock(width) for _ in range(architecture.depth)]
+            if wider:
+                layers += [nn.SiLU(), nn.Conv3d(width, wider, kernel_size=2, stride=2, bias=False)]
+        self.levels = nn.Sequential(*layers)
+        last = nn.Linear(widths[-1], architecture.outputs)
+        self.leave = nn.Sequential(nn.Linear(2 * widths[-1], widths[-1]), nn.SiLU(), last)
+        for part in self.modules():
+            if isinstance(part, nn.Conv3d) and part.weight.any():
+                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        gains = fields.new_tensor(self.architecture.gains)[:, None, None, None]
+        features = functional.silu(self.levels(self.enter(self.scale(fields) * gains)))
+        cells = (self.architecture.cells / 2**self.architecture.levels) ** 3
+        total, most = features.sum(dim=(2, 3, 4)) / cells, features.amax(dim=(2, 3, 4))
+        found: Tensor = self.leave(torch.cat([total, most], dim=1))
+        return found
+
+    def scale(self, fields: Tensor) -> Tensor:
+        """Parts of their peaks u: u, √u, or log(1 + u/ε)/log(1 + 1/ε) with ε = 10⁻³; 0 in vacuum and 1 at the peak."""
+        parts = fields / fields.new_tensor(self.architecture.peaks)[:, None, None, None]
+        scaled = (_scale(parts[:, field], scaling) for field, scaling in enumerate(self.architecture.scalings))
+        return torch.stack(list(scaled), dim=1)
+
+
+def _scale(parts: Tensor, scaling: str) -> Tensor:
+    match scaling:
+        case "none":
+            return parts
+        case "root":
+            return torch.sqrt(parts)
+        case "log":
+            return torch.log1p(parts / RESOLVED) / math.log1p(1 / RESOLVED)
+    raise ValueError(f"no scaling is called {scaling!r}")
+
+
+def round_up(cells: int, levels: int) -> int:
+    """To what the network's steps divide."""
+    step = 1 << levels
+    return -(-cells // step) * step
