@@ -48,8 +48,7 @@ class FieldReader:
 
     def truth(self, number: int, cells: int) -> Values:
         """What is true there."""
-        values = self.boxes.read(self.scenes[number], self.boxes.axes(cells))
-        return (values * self.boxes.scales[:, None, None, None]).cpu().numpy()
+        return self.boxes.values(self.scenes[number], self.boxes.axes(cells)).cpu().numpy()
 
     def grid(self, number: int, cells: int) -> Grid:
         """Where it lies."""
@@ -62,5 +61,4 @@ def open_reader(model: FieldModel, scenes: Scenes) -> FieldReader:
     origin, device = model.origin, next(model.network.parameters()).device
     coder = "learned" if model.network.architecture.molecules else "encoder"
     config = FieldConfig(cells=origin.cells, coder=coder)
-    scales = torch.tensor(origin.scales, device=device)
-    return FieldReader(model, FieldBoxes(scenes, config, origin.edge, scales, device))
+    return FieldReader(model, FieldBoxes(scenes, config, origin.edge, origin.scaling, device))

@@ -157,8 +157,20 @@ class StoredScenes:
             kept = catalog.datasets[catalog.stores[number]][self.ids[number]].states
             states = {name: kept[name] for name in self.fields.densities}
         return build_scene(
-            self.ids[number], catalog.numbers[atoms], catalog.positions[atoms], centre, self.fields, states=states
+            self.ids[number],
+            catalog.numbers[atoms],
+            catalog.positions[atoms],
+            centre,
+            self.fields,
+            parts=self._name_parts(number),
+            states=states,
         )
+
+    def _name_parts(self, number: int) -> list[str]:
+        """Of a complex, each atom's; the ligand's come first."""
+        table, atoms = self.catalog.table, int(self.catalog.atoms[number])
+        ligand = int(table["ligand_atoms"].iloc[number]) if "ligand_atoms" in table else 0
+        return ["ligand"] * ligand + ["protein"] * (atoms - ligand) if ligand else []
 
 
 def build_scene(

@@ -18,6 +18,7 @@ from training.config_file import config_values, parse_config
 from training.field import FieldTask, measure_psnr, read_material, train_field
 from training.field_boxes import FieldBatch, FieldBoxes, grid_axis
 from training.field_model import load_field_model
+from training.field_scaling import make_scaling
 from training.field_scenes import StoredScenes, read_fields
 from training.loop import train
 from training.losses import Share
@@ -146,7 +147,7 @@ def turn_quarter(values: torch.Tensor) -> torch.Tensor:
 
 def test_positions_lie_in_the_box_and_come_again(store: Path) -> None:
     scenes = StoredScenes(read_catalog([store], "train", ()), read_fields(["H"], 0.5, ()))
-    boxes = FieldBoxes(scenes, TINY, scenes.edge, torch.ones(1), torch.device("cpu"))
+    boxes = FieldBoxes(scenes, TINY, scenes.edge, make_scaling(("H",), [1.0]), torch.device("cpu"))
     for epoch in range(20):
         batch, again = (boxes.draw([Draw(0, epoch), Draw(1, epoch)]) for _ in range(2))
         for axis in batch.axes:
