@@ -23,7 +23,7 @@ SPREAD = 1 / 6  # of the edge of a place: how far its centre lies from the chose
 class FieldBatch:
     """Some positions in each of several molecules, with what is true there."""
 
-    source: Tensor  # (batch,) numbers of the molecules, or (batch, fields, n, n, n) grids of them
+    source: Tensor  # what latents are made from: (batch, 3), or (batch, fields, n, n, n); see FieldNetwork.encode
     axes: tuple[Tensor, Tensor, Tensor]  # (batch, m) each, in boxes that reach from −1 to 1
     target: Tensor  # (batch, fields, m, m, m), what is to be learned
 
@@ -59,7 +59,7 @@ class FieldBoxes:
     def source(self, number: int, grid: Tensor | None = None) -> Tensor:
         """What the network makes the latents of a molecule from."""
         if self.config.coder == "learned":
-            return torch.tensor(number, device=self.device)
+            return name_latents(number, device=self.device)
         return self.grid(number) if grid is None else grid
 
     def axes(self, cells: int) -> Axes:
@@ -70,13 +70,26 @@ class FieldBoxes:
     def _draw_one(self, draw: Draw) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
         random = draw_generator(self.config.seed, draw.epoch, self.scenes.ids[draw.sample])
         scene, grid = self.scenes[draw.sample], None
+        source = None
+        if self.config.paths and random.random() < self.config.paths:
+            scene, source = self._draw_between(draw.sample, random)
         if self.config.turn:
             scene = scene.turned(draw_rotation(random))
             grid = self.read(scene, self.axes(self.config.cells)) if self.config.coder == "encoder" else None
         on_grid = self.config.positions == "grid"
         chosen = self._choose_cells(random) if on_grid else self._choose_anywhere(scene, random)
         x, y, z = (torch.as_tensor(axis, device=self.device) for axis in chosen)
-        return self.source(draw.sample, grid), (x.float(), y.float(), z.float()), self.read(scene, (x, y, z))
+        source = self.source(draw.sample, grid) if source is None else source
+        return source, (x.float(), y.float(), z.float()), self.read(scene, (x, y, z))
+
+    def _draw_between(self, number: int, random: np.random.Generator) -> tuple[Scene, Tensor]:
+        """Somewhere on the straight way from a molecule to another with the same atoms, but not to a neighbour's."""
+        scene = self.scenes[number]
+        others = [k for k in range(len(self.scenes)) if abs(k - number) > 1 and self.scenes[k].has_atoms_of(scene)]
+        if not others:
+            return scene, self.source(number)
+        other, share = others[random.integers(len(others))], float(random.random())
+        return scene.between(self.scenes[other], share), name_latents(number, other, share, device=self.device)
 
     def _choose_cells(self, random: np.random.Generator) -> list[FloatArray]:
         """Neighbouring points of the training grid."""
@@ -106,6 +119,11 @@ class FieldBoxes:
 def grid_axis(cells: int, device: torch.device) -> Tensor:
     """Centres of cells between −1 and 1, float64."""
     return (2 * torch.arange(cells, dtype=torch.float64, device=device) + 1) / cells - 1
+
+
+def name_latents(first: int, second: int | None = None, share: float = 0.0, *, device: torch.device) -> Tensor:
+    """What a network that learned latents finds them by: a molecule's, or those on the way to another's; (3,)."""
+    return torch.tensor([first, first if second is None else second, share], dtype=torch.float32, device=device)
 
 
 def measure_scales(boxes: FieldBoxes, numbers: Sequence[int]) -> list[float]:

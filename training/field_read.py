@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from storage.errors import RequestError
 from storage.schema import Grid
 from training.config import FieldConfig
-from training.field_boxes import FieldBoxes
+from training.field_boxes import FieldBoxes, name_latents
 from training.field_model import FieldModel
 from training.field_scenes import Scenes
 
@@ -40,7 +39,7 @@ class FieldReader:
             raise RequestError(
                 f"{id} is none of the molecules whose latents were learned: train with coder = 'encoder'"
             )
-        return model.encode(torch.tensor(model.origin.ids.index(id), device=self.boxes.device))
+        return model.encode(name_latents(model.origin.ids.index(id), device=self.boxes.device))
 
     def predict(self, number: int, cells: int) -> Values:
         """What the network says, on a grid that fills the box of a molecule."""

@@ -88,11 +88,9 @@ def measure_interpolation(config: FieldConfig, run: Path) -> str:
     """How near the frames between neighbouring models come to the fields of atoms half way, beside mean grids."""
     material, model = read_ensemble(config), load_field_model(run)
     reader, scenes = open_reader(model, material.training), list(material.training)
-    numbers = read_model(read_structure("6a5j_NMR_20models")[0])[0]
     ratios = []
     for k, (first, second) in enumerate(pairwise(scenes)):
-        middle = build_scene("midpoint", numbers, (first.positions + second.positions) / 2, first.centre, first.fields)
-        truth = open_reader(model, ListedScenes([middle])).truth(0, config.cells)
+        truth = open_reader(model, ListedScenes([first.between(second, 0.5)])).truth(0, config.cells)
         between = model.sample_grid((reader.latents(k) + reader.latents(k + 1)) / 2, config.cells).numpy()
         mean = (reader.truth(k, config.cells) + reader.truth(k + 1, config.cells)) / 2
         ratios.append(measure_distance(between, truth) / measure_distance(mean, truth))
