@@ -1,39 +1,45 @@
-"""Neural fields of reference systems that are no dataset: a complex, an NMR ensemble. See deploy/fields.
+"""Neural fields of reference systems that are no dataset: a complex, an NMR ensemble, a map. See deploy/fields.
 
-python -m tests.benchmarks.fields complex|ensemble CONFIG RUN [--resume]
+python -m tests.benchmarks.fields complex|ensemble|map CONFIG RUN [--resume]
 """
 
+import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
 import gemmi
 import numpy as np
+import torch
 from rdkit import Chem
+from torch import Tensor
 
 from flows.field_evaluation import describe_scores, score_all
 from pipeline.units import BOHR_PER_ANGSTROM
 from storage.schema import FloatArray, IntArray
 from training.config import FieldConfig
 from training.config_file import read_config
-from training.field import Material, train_material
+from training.field import Material, measure_psnr, train_material
 from training.field_model import load_field_model
 from training.field_read import Values, open_reader
-from training.field_scenes import Scene, build_scene, read_fields
+from training.field_scenes import Fields, build_scene, read_fields
 
-COMPLEXES = Path(__file__).parents[3] / "shared/reference/complexes"
+REFERENCE = Path(__file__).parents[3] / "shared/reference"
+COMPLEXES, MAPS = REFERENCE / "complexes", REFERENCE / "maps"
 LIGAND = 0  # of the file
 REACH = 6.0  # Å beyond the box: atoms farther away are not felt in it
 
 
-class ListedScenes(list[Scene]):
+class ListedScenes(list[Any]):
     """Scenes that come from no store."""
 
-    def __init__(self, scenes: Sequence[Scene]) -> None:
+    def __init__(self, scenes: Sequence[Any]) -> None:
         super().__init__(scenes)
         self.ids = [scene.id for scene in scenes]
         self.groups = self.ids
@@ -84,6 +90,51 @@ def read_model(model: gemmi.Model) -> tuple[IntArray, FloatArray]:
     return numbers, np.array([atom.pos.tolist() for atom in atoms]) * BOHR_PER_ANGSTROM
 
 
+@dataclass(frozen=True)
+class MapScene:
+    """A map as the sum of its Fourier terms: exact at any fractional coordinates, and periodic."""
+
+    id: str
+    shape: tuple[int, ...]  # of the grid of its own resolution
+    terms: Tensor  # (nx, ny, nz) complex, in the order of a discrete Fourier transform
+    centre: FloatArray
+    fields: Fields
+
+    def on_axes(self, axes: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Values (1, nx, ny, nz) at fractional coordinates."""
+        values = self.terms
+        for axis, points in enumerate(axes):
+            n = self.shape[axis]
+            waves = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
+            phases = torch.exp(2j * math.pi * points[:, None] * waves)
+            values = torch.tensordot(values, phases, dims=([0], [1]))  # the axis that is done goes last
+        return values.real.float()[None]
+
+
+def read_map(config: FieldConfig) -> Material:
+    """2mFo-DFc of 5wkd at 1.8 Å in its own, oblique cell, from structure factors; the largest value is 1."""
+    reflections = gemmi.read_mtz_file(str(MAPS / "xray/5wkd_phases.mtz.gz"))
+    values = np.array(reflections.transform_f_phi_to_map("FWT", "PHWT", sample_rate=3.0))
+    terms = torch.fft.fftn(torch.as_tensor(values / values.max(), dtype=torch.float64)) / values.size
+    scene = MapScene("5wkd", values.shape, terms, np.full(3, 0.5), Fields(config.channels, config.beta, {}))
+    scenes = ListedScenes([scene])
+    return Material(scenes, scenes, 1.0, [("5wkd", "")])
+
+
+def measure_map(material: Material, run: Path) -> str:
+    """PSNR at the points of the map's own grid, and of one twice as fine."""
+    (scene,), model = material.training, load_field_model(run)
+    reader = open_reader(model, material.training)
+    lines = []
+    for factor in (1, 2):
+        x, y, z = (2 * torch.arange(n * factor, dtype=torch.float64) / (n * factor) - 1 for n in scene.shape)
+        truth, values = reader.boxes.values(scene, (x, y, z)), model.sample(reader.latents(0), (x, y, z))
+        psnr, floor = (measure_psnr(float((one - truth).square().mean().sqrt())) for one in (values, 0 * truth))
+        shape = " × ".join(str(n * factor) for n in scene.shape)
+        lines.append(f"{shape} points: PSNR {psnr:.2f} dB, of zeros {floor:.2f} dB (MAX = 1)")
+    return "\n".join(lines)
+
+
 def measure_interpolation(config: FieldConfig, run: Path) -> str:
     """How near the frames between neighbouring models come to the fields of atoms half way, beside mean grids."""
     material, model = read_ensemble(config), load_field_model(run)
@@ -116,9 +167,9 @@ def measure_resolutions(material: Material, run: Path) -> str:
 
 def main(name: str, config_file: str, folder: str, *options: str) -> None:
     config, run = read_config(Path(config_file), FieldConfig), Path(folder)
-    material = {"complex": read_complex, "ensemble": read_ensemble}[name](config)
+    material = {"complex": read_complex, "ensemble": read_ensemble, "map": read_map}[name](config)
     train_material(config, run, material, resume="--resume" in options)
-    print(measure_resolutions(material, run))
+    print(measure_map(material, run) if name == "map" else measure_resolutions(material, run))
     if name == "ensemble":
         print(measure_interpolation(config, run))
 
