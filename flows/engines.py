@@ -10,6 +10,7 @@ from flows.recipe import (
     FileDensity,
     GaussianDensity,
     ModelDensity,
+    PromoleculeDensity,
     Recipe,
     RecipeError,
     SadDensity,
@@ -49,6 +50,10 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
         from flows.model_engine import choose_model
 
         return choose_model(density, recipe)
+    if isinstance(density, PromoleculeDensity):
+        from pipeline.engines.promolecule import PromoleculeEngine
+
+        return PromoleculeEngine(recipe.electrons, density.xtb_atoms)
     from pipeline.engines.xtb import XtbEngine
 
     return XtbEngine(density.engine, density.library, electrons=recipe.electrons)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flows.engines import choose_fields
-from flows.recipe import FileDensity, ModelDensity, Recipe, recipe_values
+from flows.recipe import WITHOUT_ORBITALS, ModelDensity, Recipe, recipe_values
 from storage.sample_tables import PlannedSample
 from storage.schema import Conformer
 
@@ -40,7 +40,11 @@ class Keys:
 def choose_keys(recipe: Recipe) -> Keys:
     """Those that the recipe asks for, with the programs installed now."""
     settings = recipe_values(recipe)["densities"]
-    files = {name: settings[name] for name, one in recipe.densities.items() if isinstance(one, FileDensity)}
+    files = {
+        name: settings[name] | _name_part(settings[name])
+        for name, one in recipe.densities.items()
+        if isinstance(one, WITHOUT_ORBITALS)
+    }
     models = {
         name: [one.sha256, one.input, importlib.metadata.version("torch")]
         for name, one in recipe.densities.items()
@@ -63,9 +67,15 @@ def _name_program(settings: Mapping[str, Any]) -> str:
     return f"{name} {importlib.metadata.version(PROGRAMS.get(name, name))}" if name else f"rhoflow {settings['engine']}"
 
 
+def _name_part(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The program behind a part of a density that has no orbitals in the store."""
+    return {"program": _name_program({**settings, "library": "tblite"})} if settings.get("xtb_atoms") else {}
+
+
 def _pack(conformer: Conformer) -> bytes:
-    """Atoms, positions, charge and spin; −0 and 0 are one place."""
-    state = np.array([conformer.charge, conformer.unpaired, *conformer.numbers], dtype=np.int64)
+    """Atoms, positions, charge, spin and which atoms are a ligand's; −0 and 0 are one place."""
+    ligand = [-conformer.ligand_atoms] if conformer.ligand_atoms else []
+    state = np.array([conformer.charge, conformer.unpaired, *ligand, *conformer.numbers], dtype=np.int64)
     return state.tobytes() + (np.ascontiguousarray(conformer.positions, dtype=np.float64) + 0.0).tobytes()
 
 

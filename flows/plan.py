@@ -13,7 +13,7 @@ from flows.engines import build_engines
 from flows.keys import Keys, choose_keys
 from flows.recipe import Recipe
 from pipeline.elements import SYMBOLS
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine
+from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, SuperpositionEngine
 from pipeline.failures import MoleculeFailed, UnsupportedElement
 from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
@@ -180,13 +180,13 @@ def plan_rows(
     draft: Draft,
 ) -> None:
     """Every conformer gets a place, is the same as a sample that has one, or is refused by name."""
-    solving = _with_orbitals(engines)
+    counting = {name: engine for name, engine in engines.items() if isinstance(engine, Engine | SuperpositionEngine)}
     fields = [engine for engine in engines.values() if isinstance(engine, FieldEngine)]
     refused_elements: dict[int, str] = {}
     for row in rows:
         for conformer in row.conformers:
             try:
-                _check_elements(conformer, solving, refused_elements)
+                _check_elements(conformer, counting, refused_elements)
                 cells, planned = place(conformer, recipe, fields)
             except MoleculeFailed as failure:
                 draft.refusals.append(Refusal(conformer.id, failure.reason, str(failure)))
@@ -202,7 +202,9 @@ def _with_orbitals(engines: Mapping[str, DensityEngine]) -> dict[str, Engine]:
     return {name: engine for name, engine in engines.items() if isinstance(engine, Engine)}
 
 
-def _check_elements(conformer: Conformer, engines: Mapping[str, Engine], refused: dict[int, str]) -> None:
+def _check_elements(
+    conformer: Conformer, engines: Mapping[str, Engine | SuperpositionEngine], refused: dict[int, str]
+) -> None:
     """Raises UnsupportedElement where an engine lacks an element, or engines would count different electrons."""
     for number in sorted(set(map(int, conformer.numbers))):
         if number not in refused:
@@ -211,15 +213,16 @@ def _check_elements(conformer: Conformer, engines: Mapping[str, Engine], refused
             raise UnsupportedElement(refused[number])
 
 
-def _find_element_fault(number: int, engines: Mapping[str, Engine]) -> str:
+def _find_element_fault(number: int, engines: Mapping[str, Engine | SuperpositionEngine]) -> str:
     """What keeps an element out of the dataset, or "" ."""
     cores = {}
     for name, engine in engines.items():
         try:
-            engine.basis(np.array([number]))
+            if isinstance(engine, Engine):
+                engine.basis(np.array([number]))
+            cores[name] = engine.core_electrons(number)
         except UnsupportedElement as failure:
             return f"density {name!r}: {failure}"
-        cores[name] = engine.core_electrons(number)
     if len(set(cores.values())) > 1:
         counts = ", ".join(f"{name!r} {number - core}" for name, core in cores.items())
         return f"{SYMBOLS[number]} counts different electrons: {counts}; leave one of these densities out of the recipe"
@@ -235,12 +238,13 @@ def place(conformer: Conformer, recipe: Recipe, fields: Sequence[FieldEngine] = 
         turned = conformer.positions @ rotation.T
         conformer = Conformer(**{**vars(conformer), "positions": turned})
     spacing, margin = box.spacing_angstrom * BOHR_PER_ANGSTROM, box.margin_angstrom * BOHR_PER_ANGSTROM
+    inside = conformer.positions[: conformer.ligand_atoms or None]  # of a complex, the ligand
     if box.box == "file":
         grid = fields[0].grid(conformer)  # all of them read the molecule's one file
     elif box.box == "tight":
-        grid = place_tight_grid(conformer.positions, spacing, margin, box.multiple)
+        grid = place_tight_grid(inside, spacing, margin, box.multiple)
     else:
-        grid = place_grid(conformer.positions, spacing, margin, box.classes)
+        grid = place_grid(inside, spacing, margin, box.classes)
     split = assign_split(conformer.group, recipe.splits.model_dump())
     return choose_class(max(grid.shape), box.classes), PlannedSample(conformer, grid, split, rotation)
 

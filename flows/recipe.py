@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from pipeline.elements import NUMBERS
 from pipeline.qm9 import locate_qm9
+from pipeline.residues import ResidueKind, Rules
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError
 from storage.objects import Location
 
 # Columns that every dataset's tables have, and its arrays that are no columns: free for neither labels nor densities.
 TABLE_COLUMNS = (
-    "id", "row", "cells", "sample", "samples", "conformer", "charge", "unpaired", "smiles", "group", "split", "outcome",
-    "message", "duplicate_of",
+    "id", "row", "cells", "sample", "samples", "conformer", "charge", "unpaired", "ligand_atoms", "smiles", "group",
+    "split", "outcome", "message", "duplicate_of",
 )  # fmt: skip
 ARRAYS = (
     "number", "position", "atom_offset", "origin", "spacing", "grid_shape", "rotation", "x", "y", "z", "axis",
@@ -27,7 +29,10 @@ ARRAYS = (
 # The periodic boxes of arXiv 2402.12335, from its data.
 PUBLISHED_BOX = {"vacuum_angstrom": 2.0, "mesh_spacing_angstrom": 0.0831215, "mesh_multiple": 2}
 # Keys of [source] that say which columns of a file are meant, and which molecules of a package.
-PATH_KEYS, PACKAGE_KEYS = ("smiles", "id", "charge", "unpaired"), ("heavy_atoms", "count")
+PATH_KEYS = (
+    "smiles", "id", "charge", "unpaired", "protein", "ligand", "record", "pocket_angstrom", "residues", "model"
+)  # fmt: skip
+PACKAGE_KEYS = ("heavy_atoms", "count")
 NAME = r"^[a-z][a-z0-9_]*$"
 Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 
@@ -44,7 +49,9 @@ class Source(Table):
     """Where the molecules come from."""
 
     path: Path | None = Field(
-        None, description="csv, tsv, smi, sdf, xyz, extxyz or parquet, or cube and npz files; relative to the recipe"
+        None,
+        description="csv, tsv, smi, sdf, xyz, extxyz or parquet; pdb or cif; or a folder of cube and npz files, of "
+        "structures, or of complexes; relative to the recipe",
     )
     package: Literal["qm9"] | None = Field(None, description="instead of a path: a dataset that an extra installs")
     heavy_atoms: PositiveInt | None = Field(None, description="of a package: molecules of at most so many")
@@ -57,6 +64,18 @@ class Source(Table):
     charge: str | None = Field(None, description="column of the charge, for tables")
     unpaired: str | None = Field(None, description="column of the number of unpaired electrons, for tables")
     labels: tuple[str, ...] = Field((), description="columns or tags carried along as labels")
+    protein: str | None = Field(
+        None, description="column of a protein's or another structure's file, relative to the table, in place of SMILES"
+    )
+    ligand: str | None = Field(None, description="column of the ligand's file (sdf, mol, mol2); empty: no ligand")
+    record: str | None = Field(None, description="column that says which record of it, by title or number from 0")
+    pocket_angstrom: PositiveFloat = Field(8.0, description="residues so near to a ligand are its pocket, whole")
+    residues: tuple[ResidueKind, ...] = Field(
+        ("protein", "nucleic", "ions", "others"), min_length=1, description="what of a structure is taken; also waters"
+    )
+    model: PositiveInt | Literal["all"] = Field(
+        1, description="of a structure of several: its number, or all, each a conformer"
+    )
 
     @model_validator(mode="after")
     def _path_or_package(self) -> "Source":
@@ -69,11 +88,24 @@ class Source(Table):
         return self
 
     @model_validator(mode="after")
+    def _columns_of_files_go_together(self) -> "Source":
+        for given, lacking in (("ligand", "protein"), ("record", "ligand")):
+            if getattr(self, given) and not getattr(self, lacking):
+                raise ValueError(f"{given} is given without {lacking}: name that column too")
+        return self
+
+    @model_validator(mode="after")
     def _labels_keep_their_names(self) -> "Source":
         for label in self.labels:
             if label in TABLE_COLUMNS or "/" in label or not label:
                 raise ValueError(f"labels names {label!r}, which the dataset's own tables use: rename the column")
         return self
+
+    @property
+    def rules(self) -> Rules:
+        """How structures become atoms."""
+        model = None if self.model == "all" else self.model
+        return Rules(self.residues, model, self.pocket_angstrom * BOHR_PER_ANGSTROM)
 
     @property
     def address(self) -> str:
@@ -160,6 +192,13 @@ class FileDensity(Table):
     key: str | None = Field(None, description="which array of an npz, or field of a cube; the only density by default")
 
 
+class PromoleculeDensity(Table):
+    """Neutral spherical atoms where they stand: for systems of any size. They count what the recipe says."""
+
+    engine: Literal["promolecule"]
+    xtb_atoms: int = Field(0, ge=0, description="the ligand of a complex has its own GFN2 density up to so many atoms")
+
+
 class ModelDensity(Table):
     """What a trained model makes of another density of the recipe."""
 
@@ -169,8 +208,10 @@ class ModelDensity(Table):
     sha256: str = Field("", description="of the model; by default, of the one that is there")
 
 
+WITHOUT_ORBITALS = (FileDensity, PromoleculeDensity)
 Density: TypeAlias = Annotated[
-    GaussianDensity | SadDensity | XtbDensity | DftDensity | FileDensity | ModelDensity, Field(discriminator="engine")
+    GaussianDensity | SadDensity | XtbDensity | DftDensity | PromoleculeDensity | FileDensity | ModelDensity,
+    Field(discriminator="engine"),
 ]
 
 
@@ -291,8 +332,8 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _one_electron_convention(self) -> "Recipe":
         for name, density in self.densities.items():
-            if isinstance(density, XtbDensity | FileDensity | ModelDensity):
-                continue  # xTB and models count what the recipe says; a file counts what it may
+            if isinstance(density, XtbDensity | PromoleculeDensity | FileDensity | ModelDensity):
+                continue  # xTB, promolecules and models count what the recipe says; a file counts what it may
             counts_all = getattr(density, "pseudopotential", "gth") == "none"
             if counts_all != (self.electrons == "all"):
                 raise ValueError(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.recipe import FileDensity, Recipe, Source
-from pipeline.formats import FormatError, find_volume_file, list_volume_files
+from pipeline.formats import FormatError, find_volume_file
 from pipeline.qm9 import list_qm9_files, read_qm9
-from pipeline.sources import read_molecules
+from pipeline.sources import Files, list_source_files, read_molecules
 from storage.errors import RequestError
 from storage.generations import (
     Generation,
@@ -197,6 +197,7 @@ def open_molecules(source: Source) -> Iterator[Molecule]:
         labels=source.labels,
         charge=source.charge,
         unpaired=source.unpaired,
+        files=Files(source.protein, source.ligand, source.record, source.rules),
     )
 
 
@@ -258,7 +259,8 @@ def checksum_source(source: Source) -> str:
     """sha256 of a file, or of the list of those in a folder or a package with theirs and what is chosen of them."""
     if source.path is None:
         return checksum_files(list_qm9_files(), f"{source.heavy_atoms} {source.count}\n")
-    return checksum_files(list_volume_files(source.path)) if source.path.is_dir() else checksum(source.path)
+    files = list_source_files(source.path, Files(source.protein, source.ligand, source.record))
+    return checksum(source.path) if files == [source.path] else checksum_files(files)
 
 
 def checksum_files(files: Sequence[Path], chosen: str = "") -> str:

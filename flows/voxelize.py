@@ -56,7 +56,9 @@ def check_kept(store: Location, densities: Iterable[str]) -> None:
     plan = read_plan(store)
     if not is_sealed(store):
         raise RequestError(f"{store} is not sealed yet: finish its build first, then voxelize it")
-    if missing := [name for name in densities if not plan.keeps_wavefunctions or name not in plan.densities]:
+    kept = plan.densities if plan.keeps_wavefunctions else ()
+    solved = [name for name in densities if read_header(store).recipe["densities"][name]["engine"] != "promolecule"]
+    if missing := [name for name in solved if name not in kept]:
         raise RequestError(
             f"{store} keeps no wavefunctions of {', '.join(missing)}: only a build with store.wavefunctions = true "
             "of densities that have orbitals can be voxelized"

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 
 from pipeline.elements import SYMBOLS
-from pipeline.failures import EmbeddingFailed, InvalidInput, NotConverged, TimedOut
+from pipeline.failures import Clash, EmbeddingFailed, EmptyPocket, InvalidInput, NotConverged, TimedOut
 from pipeline.molecule import (
     canonical_smiles,
     geometry_group,
@@ -30,6 +30,8 @@ Optimiser = Literal["none", "mmff", "gfn2"]
 Gradient = Callable[[Conformer], tuple[float, FloatArray]]
 
 CLOSEST_ANGSTROM = 0.3  # nuclei nearer than this are an error of the input (the shortest bond, H2, has 0.74 Å)
+CLASH_ANGSTROM = 0.7  # between a ligand and a protein; force fields' poses have hydrogens 0.9 Å apart
+HEAVY_CLASH_ANGSTROM = 1.2  # of atoms that are no hydrogens; covalent ligands keep 1.3 Å
 EMBEDDING_SECONDS = 300  # per attempt; a limit for monsters, far beyond what any drug needs
 FORCE_TOLERANCE = 3e-4  # hartree/bohr: largest component of the gradient after a GFN2 optimisation
 STAND_IN_TOLERANCE = 3e-3  # the same where GFN2 stands in for a force field, whose geometries leave 0.02 to 0.05
@@ -50,7 +52,7 @@ _FIRST_STEP = 0.1  # bohr, over all atoms together: L-BFGS begins with a unit st
 
 
 def conform(molecule: Molecule, *, keep: bool, count: int, optimise: Optimiser, seed: int) -> list[Conformer]:
-    """The conformers of a molecule: with `keep` the one it came with, else `count` made from its SMILES.
+    """The conformers of a molecule: with `keep` those it came with, else `count` made from its SMILES.
 
     A made geometry is a function of the canonical SMILES, the conformer's number, `optimise` and `seed` alone:
     spelling, order, worker and `count` do not matter. Stereocentres the SMILES leaves open are decided by the seed.
@@ -58,9 +60,11 @@ def conform(molecule: Molecule, *, keep: bool, count: int, optimise: Optimiser, 
     """
     graph = None if molecule.smiles is None else read_graph(molecule.smiles)
     if keep:
-        return [_keep(molecule, graph)]
+        return _keep(molecule, graph)
     if graph is None:
         raise InvalidInput("a geometry without a SMILES cannot be made anew: set [conformers] keep = true")
+    if molecule.ligand_atoms:
+        raise InvalidInput("a complex has the pose it came with: set [conformers] keep = true")
     smiles = canonical_smiles(graph)
     graph = read_graph(smiles)  # atoms in canonical order
     _check_one_fragment(graph, smiles)
@@ -69,13 +73,37 @@ def conform(molecule: Molecule, *, keep: bool, count: int, optimise: Optimiser, 
     return [_make(graph, replace(template, id=f"{molecule.id}#{k}"), k, optimise, seed) for k in range(count)]
 
 
-def _keep(molecule: Molecule, graph: Chem.Mol | None) -> Conformer:
+def _keep(molecule: Molecule, graph: Chem.Mol | None) -> list[Conformer]:
     if molecule.numbers is None or molecule.positions is None:
         raise InvalidInput("the row has no 3-D geometry to keep: set [conformers] keep = false to make one")
-    _check_geometry(molecule.numbers, molecule.positions)
-    if graph is not None and not np.array_equal(np.sort(molecule.numbers), graph_composition(graph)):
+    if len(molecule.numbers) == 0:
+        raise InvalidInput("the geometry holds no atoms")
+    geometries = molecule.positions.reshape(-1, len(molecule.numbers), 3)
+    for positions in geometries:
+        _check_geometry(molecule.numbers, positions)
+        _check_pocket(molecule.numbers, positions, molecule.ligand_atoms)
+    drawn = molecule.numbers[: molecule.ligand_atoms or None]
+    if graph is not None and not np.array_equal(np.sort(drawn), graph_composition(graph)):
         raise InvalidInput("the geometry and the SMILES are not of the same composition, hydrogens included")
-    return _describe(molecule, graph, molecule.numbers, molecule.positions)
+    first = _describe(molecule, graph, molecule.numbers, geometries[0])
+    return [replace(first, id=f"{molecule.id}#{k}", positions=one) for k, one in enumerate(geometries)]
+
+
+def _check_pocket(numbers: IntArray, positions: FloatArray, ligand_atoms: int) -> None:
+    """Raises EmptyPocket where a ligand stands alone, Clash where an atom of the pocket stands on one of its own."""
+    if ligand_atoms and ligand_atoms == len(numbers):
+        raise EmptyPocket(
+            "no residue stands near the ligand: is it posed in this protein's frame? Else give a larger pocket_angstrom"
+        )
+    for least, lightest in ((CLASH_ANGSTROM, 1), (HEAVY_CLASH_ANGSTROM, 2)):
+        ligand, pocket = np.split(np.where(numbers[:, None] >= lightest, positions, np.nan), [ligand_atoms])
+        ligand, pocket = ligand[~np.isnan(ligand[:, 0])], pocket[~np.isnan(pocket[:, 0])]
+        closest = cKDTree(ligand).query(pocket)[0].min(initial=np.inf) * ANGSTROM_PER_BOHR if len(ligand) else np.inf
+        if closest < least:
+            raise Clash(
+                f"an atom of the protein is {closest:.2f} Å from one of the ligand, less than {least} Å: does the "
+                "protein's file hold the ligand too, or another pose's side chain? Correct one of them"
+            )
 
 
 def _describe(molecule: Molecule, graph: Chem.Mol | None, numbers: IntArray, positions: FloatArray) -> Conformer:
@@ -89,7 +117,7 @@ def _describe(molecule: Molecule, graph: Chem.Mol | None, numbers: IntArray, pos
     unpaired = molecule.unpaired
     if unpaired is None:
         unpaired = electrons % 2
-        if graph is not None and charge == graph_charge(graph):
+        if graph is not None and charge == graph_charge(graph) and not molecule.ligand_atoms:
             unpaired = graph_unpaired(graph)
     if electrons <= 0:
         raise InvalidInput(f"charge {charge} leaves {electrons} electrons: there is no density")
@@ -104,7 +132,8 @@ def _describe(molecule: Molecule, graph: Chem.Mol | None, numbers: IntArray, pos
         charge=charge,
         unpaired=unpaired,
         smiles="" if graph is None else canonical_smiles(graph),
-        group=geometry_group(numbers, positions, charge) if graph is None else graph_group(graph),
+        group=molecule.group or (geometry_group(numbers, positions, charge) if graph is None else graph_group(graph)),
+        ligand_atoms=molecule.ligand_atoms,
     )
 
 
@@ -277,8 +306,6 @@ def _check_one_fragment(graph: Chem.Mol, smiles: str) -> None:
 
 def _check_geometry(numbers: IntArray, positions: FloatArray) -> None:
     """Raises InvalidInput for dummy atoms, coordinates that are no numbers, and nuclei on top of each other."""
-    if len(numbers) == 0:
-        raise InvalidInput("the geometry holds no atoms")
     if (numbers < 1).any():
         raise InvalidInput("the geometry holds a dummy atom: put a real one in its place")
     if not np.isfinite(positions).all():

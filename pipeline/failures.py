@@ -11,6 +11,14 @@ class InvalidInput(MoleculeFailed):
     reason = "invalid_input"
 
 
+class EmptyPocket(MoleculeFailed):
+    reason = "empty_pocket"
+
+
+class Clash(MoleculeFailed):
+    reason = "clash"
+
+
 class UnsupportedElement(MoleculeFailed):
     reason = "unsupported_element"
 

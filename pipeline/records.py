@@ -58,6 +58,22 @@ def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None,
     return smiles, numbers, graph.GetConformer().GetPositions() * BOHR_PER_ANGSTROM, unpaired
 
 
+def read_mol2_block(block: str) -> tuple[str, IntArray, FloatArray]:
+    """SMILES, atomic numbers and positions (bohr) of a mol2 text's first molecule, missing hydrogens added.
+
+    Raises ValueError with RDKit's reason.
+    """
+    with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as errors:
+        graph = Chem.MolFromMol2Block(block, removeHs=False)
+        if graph is None:
+            raise ValueError(first_error(errors.messages))
+        Chem.AssignStereochemistryFrom3D(graph)
+        smiles = canonical_smiles(Chem.RemoveHs(graph))
+        graph = Chem.AddHs(graph, addCoords=True)
+    numbers = np.array([atom.GetAtomicNum() for atom in graph.GetAtoms()], dtype=np.int64)
+    return smiles, numbers, graph.GetConformer().GetPositions() * BOHR_PER_ANGSTROM
+
+
 def read_comment(comment: str) -> dict[str, str]:
     """The key=value pairs among the words of an xyz comment line."""
     pair = re.compile(r"""(?:^|(?<=[\s,;]))([^\s=,;"']+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s,;]+))""")

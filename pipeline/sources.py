@@ -13,9 +13,12 @@ from typing import BinaryIO, NoReturn, cast
 
 import numpy as np
 
+from pipeline.complexes import Parts, build_complex, list_complexes, list_indices, list_proteins, list_structures
 from pipeline.formats import VOLUME_ENDINGS, FormatError, is_volume_file, list_volume_files, name_volume, read_scene
 from pipeline.molecule import UNREADABLE
 from pipeline.records import read_comment, read_electrons, read_frame, read_mol_block, read_whole, split_sdf_record
+from pipeline.residues import DEFAULT_RULES, Rules
+from pipeline.structures import is_structure_file
 from storage.errors import RequestError
 from storage.schema import FloatArray, IntArray, Label, Molecule
 
@@ -60,6 +63,26 @@ class _Record:
     positions: FloatArray | None = None  # (atoms, 3), bohr
     charge: int | None = None
     unpaired: int | None = None
+    group: str = ""
+    ligand_atoms: int = 0
+    parts: Parts | None = None  # the files of a complex or a structure, read only when its turn comes
+
+
+@dataclass(frozen=True)
+class Files:
+    """Columns of a table that name files, relative to it, and what is taken of a structure."""
+
+    protein: str | None = None
+    ligand: str | None = None
+    record: str | None = None
+    rules: Rules = DEFAULT_RULES
+
+    @property
+    def asked(self) -> list[str]:
+        return [name for name in (self.protein, self.ligand, self.record) if name is not None]
+
+
+NO_FILES = Files()
 
 
 def read_molecules(
@@ -70,6 +93,7 @@ def read_molecules(
     labels: Sequence[str] = (),
     charge: str | None = None,
     unpaired: str | None = None,
+    files: Files = NO_FILES,
 ) -> Iterator[Molecule]:
     """The molecules of a file, one for every row, record or frame, read as they are asked for.
 
@@ -83,6 +107,12 @@ def read_molecules(
       `charge`, `uhf` (or `unpaired`), `multiplicity` and `spin` are understood unasked; `spin` is 2S or 2S + 1,
       whichever the parity of the electron count allows. `Properties` says where species and positions stand. A
       periodic frame (`pbc` with a T, or a `Lattice` without `pbc`) is not read: it is no isolated molecule.
+    * pdb, cif (also with .gz), or a folder of them: each file is one molecule, each chosen model a conformer; its id is
+      the file's name without ending. `files` chooses among models and residues.
+    * csv, tsv with `files.protein`: each row is a structure or, where `files.ligand` names a file too, a complex.
+    * a folder with NAME_protein.pdb (or cif) and NAME_ligand.sdf or .mol2, in it or in its subfolders as in PDBbind, or
+      NAME_ligands.sdf: each ligand is a complex. Labels are data fields of the ligand's record, and of PDBbind's index
+      `pK` and `measurement`. Without `id`, ids are the names, or NAME_title where a file has several ligands.
     * cube (also with .gz), npz, or a folder of them: each file is one molecule with its geometry; its id is the file's
       name without ending. There are no columns.
 
@@ -94,6 +124,10 @@ def read_molecules(
     """
     source = Path(path)
     columns = _Columns(smiles, id, tuple(labels), charge, unpaired)
+    if source.is_dir() and list_proteins(source):
+        return _read_complexes(source, columns, files.rules, lambda: _folder_records(source), name="name")
+    if is_structure_file(source) or (source.is_dir() and list_structures(source)):
+        return _read_complexes(source, columns, files.rules, lambda: _structure_records(source), name="name")
     if source.is_dir() or is_volume_file(source):
         return _read_volumes(source, columns)
     ending = _ending(source)
@@ -101,7 +135,12 @@ def read_molecules(
         raise SourceError(f"{source}: there is no such file: correct [source] path")
     if ending in _DELIMITERS:
         header = _read_header(source, _DELIMITERS[ending])
-        _check_columns(source, header, columns)
+        if files.protein:
+            _check_columns(source, header, [*files.asked, *columns.asked])
+            return _read_complexes(
+                source, columns, files.rules, lambda: _complex_rows(source, files, _DELIMITERS[ending])
+            )
+        _check_columns(source, header, [columns.smiles, *columns.asked])
         return _read(source, columns, lambda: _table_records(source, _DELIMITERS[ending], columns.smiles))
     if ending == ".parquet":
         return _read_parquet(source, columns)
@@ -156,7 +195,18 @@ def _molecule(row: int, identity: str, record: _Record, columns: _Columns) -> Mo
         unpaired = _whole(record.fields, columns.unpaired, record.unpaired)
     except ValueError as error:
         return Molecule(row=row, id=identity, smiles=f"{UNREADABLE}{record.place}: {error}", labels=labels)
-    return Molecule(row, identity, record.smiles, record.numbers, record.positions, charge, unpaired, labels)
+    return Molecule(
+        row,
+        identity,
+        record.smiles,
+        record.numbers,
+        record.positions,
+        charge,
+        unpaired,
+        labels,
+        record.group,
+        record.ligand_atoms,
+    )
 
 
 def read_label(value: Field) -> Label:
@@ -306,8 +356,7 @@ def _read_header(source: Path, delimiter: str) -> list[str]:
     raise SourceError(f"{source}: the file is empty: a table begins with a line of column names")
 
 
-def _check_columns(source: Path, header: Sequence[str], columns: _Columns) -> None:
-    asked = [columns.smiles, *columns.asked]
+def _check_columns(source: Path, header: Sequence[str], asked: Sequence[str]) -> None:
     if missing := set(asked) - set(header):
         _refuse_missing(source, missing, header)
     if repeated := [name for name in asked if header.count(name) > 1]:
@@ -335,7 +384,7 @@ def _read_parquet(source: Path, columns: _Columns) -> Iterator[Molecule]:
         header = parquet.read_schema(source).names
     except pyarrow.ArrowInvalid as error:
         raise SourceError(f"{source}: not a parquet file ({error})") from error
-    _check_columns(source, header, columns)
+    _check_columns(source, header, [columns.smiles, *columns.asked])
 
     def records() -> Iterator[_Record]:
         rows = count(1)
@@ -405,6 +454,60 @@ def _interpret_frame(frame: _Record, smiles: str) -> _Record:
         return replace(frame, smiles=f"{UNREADABLE}the frame at {frame.place}: {error}")
     graph = _text(frame.fields.get(smiles)) or None
     return replace(frame, smiles=graph, numbers=numbers, positions=positions, charge=charge, unpaired=unpaired)
+
+
+# Structures of macromolecules, and complexes
+
+
+def _read_complexes(
+    source: Path, columns: _Columns, rules: Rules, records: Callable[[], Iterator[_Record]], name: str | None = None
+) -> Iterator[Molecule]:
+    return _read(source, columns, records, name, lambda record: _interpret_complex(record, rules))
+
+
+def list_source_files(source: Path, files: Files = NO_FILES) -> list[Path]:
+    """Every file that the molecules of a source are read from and that is there, the source itself first."""
+    if not source.is_dir():
+        if not files.protein or _ending(source) not in _DELIMITERS:
+            return [source]
+        parts = [record.parts for record in _complex_rows(source, files, _DELIMITERS[_ending(source)])]
+        return [source, *_list_parts(parts)]
+    if list_proteins(source):
+        return [*list_indices(source), *_list_parts([entry.parts for entry in list_complexes(source)])]
+    return list_structures(source) or list_volume_files(source)
+
+
+def _list_parts(parts: Iterable[Parts | None]) -> list[Path]:
+    paths = (path for one in parts if one for path in (one.structure, *(one.ligands or ())))
+    return [path for path in dict.fromkeys(paths) if path and path.is_file()]
+
+
+def _complex_rows(source: Path, files: Files, delimiter: str) -> Iterator[_Record]:
+    for record in _table_records(source, delimiter, ""):
+        structure, ligand, which = (
+            _text(record.fields.get(name)) if name else "" for name in (files.protein, files.ligand, files.record)
+        )
+        ligands = (source.parent / ligand,) if ligand else None
+        yield replace(record, parts=Parts(source.parent / structure if structure else None, ligands, which))
+
+
+def _folder_records(source: Path) -> Iterator[_Record]:
+    for entry in list_complexes(source):
+        yield _Record(entry.protein.name, {"name": entry.name, **entry.fields}, parts=entry.parts)
+
+
+def _structure_records(source: Path) -> Iterator[_Record]:
+    for path in list_structures(source) if source.is_dir() else [source]:
+        name = path.name.removesuffix(".gz").rpartition(".")[0]
+        yield _Record(path.name, {"name": name}, parts=Parts(path))
+
+
+def _interpret_complex(record: _Record, rules: Rules) -> _Record:
+    assert record.parts is not None
+    try:
+        return replace(record, **vars(build_complex(record.parts, rules)))
+    except ValueError as error:
+        return replace(record, smiles=f"{UNREADABLE}{record.place}: {error}")
 
 
 # Volumes

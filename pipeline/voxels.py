@@ -115,14 +115,19 @@ def sample_density(state: ElectronicState, grid: Grid, sampling: Sampling, epsil
     return collocation.density_at_points(around, _centres(grid), epsilon)
 
 
+def sample_gradient(state: ElectronicState, grid: Grid, sampling: Sampling, epsilon: float = EPSILON) -> FloatArray:
+    """The cell's mean gradient, or the gradient at its centre, shape (3, *grid.shape), electrons per bohr⁴."""
+    around = surround(state, grid)
+    if sampling == "cell":
+        return collocation.gradient_in_cells(around, _edges(grid), epsilon)
+    return collocation.gradient_at_points(around, _centres(grid), epsilon)
+
+
 def sample_gradient_magnitude(
     state: ElectronicState, grid: Grid, sampling: Sampling, epsilon: float = EPSILON
 ) -> FloatArray:
     """Length of the cell's mean gradient, or of the gradient at its centre, shape `grid.shape`, electrons per bohr⁴."""
-    around = surround(state, grid)
-    if sampling == "cell":
-        return _lengths(collocation.gradient_in_cells(around, _edges(grid), epsilon))
-    return _lengths(collocation.gradient_at_points(around, _centres(grid), epsilon))
+    return measure_lengths(sample_gradient(state, grid, sampling, epsilon))
 
 
 def sample_density_and_gradient(
@@ -134,10 +139,10 @@ def sample_density_and_gradient(
         fields = collocation.density_and_gradient_in_cells(around, _edges(grid), epsilon)
     else:
         fields = collocation.density_and_gradient_at_points(around, _centres(grid), epsilon)
-    return fields[0], _lengths(fields[1:])
+    return fields[0], measure_lengths(fields[1:])
 
 
-def _lengths(vectors: FloatArray) -> FloatArray:
+def measure_lengths(vectors: FloatArray) -> FloatArray:
     """Of vectors (3, nx, ny, nz)."""
     return np.asarray(np.sqrt(np.einsum("cijk,cijk->ijk", vectors, vectors)))
 

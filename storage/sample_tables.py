@@ -17,6 +17,7 @@ KEYS = ("key", "state_keys")  # for planning: of no use to readers
 ATTRIBUTES = {
     "charge": {"units": "e"},
     "unpaired": {"long_name": "unpaired electrons"},
+    "ligand_atoms": {"long_name": "of a complex: how many of the atoms, the first, are the ligand's; 0: no complex"},
     "atom_offset": {"long_name": "first atom of each sample, then the end"},
     "number": {"long_name": "atomic number"},
     "position": {"units": "bohr"},
@@ -30,6 +31,7 @@ ATTRIBUTES = {
 DIMENSIONS = {
     "charge": ("sample",),
     "unpaired": ("sample",),
+    "ligand_atoms": ("sample",),
     "atom_offset": ("sample_end",),
     "number": ("atom",),
     "position": ("atom", "axis"),
@@ -66,6 +68,7 @@ def tabulate(planned: Sequence[PlannedSample]) -> dict[str, Table]:
         "split": encode_text([sample.split for sample in planned]),
         "charge": np.array([conformer.charge for conformer in conformers], dtype=np.int64),
         "unpaired": np.array([conformer.unpaired for conformer in conformers], dtype=np.int64),
+        "ligand_atoms": np.array([conformer.ligand_atoms for conformer in conformers], dtype=np.int64),
         "atom_offset": offsets.astype(np.int64),
         "number": np.concatenate([conformer.numbers for conformer in conformers]).astype(np.int64),
         "position": np.concatenate([conformer.positions for conformer in conformers]),
@@ -129,6 +132,7 @@ def read_samples(group: Any, first: int, last: int) -> list[PlannedSample]:
     positions = group["position"][offsets[0] : offsets[-1]]
     texts = {name: decode_text(group[name][first:last]) for name in TEXTS}
     charges, unpaired = (group[name][first:last] for name in ("charge", "unpaired"))
+    ligands = group["ligand_atoms"][first:last] if "ligand_atoms" in group else np.zeros(last - first, dtype=np.int64)
     origins, spacings, rotations = (group[name][first:last] for name in ("origin", "spacing", "rotation"))
     shapes = group["grid_shape"][first:last].tolist()
     keys = [group[name][first:last] for name in KEYS if name in group]
@@ -143,6 +147,7 @@ def read_samples(group: Any, first: int, last: int) -> list[PlannedSample]:
             unpaired=int(unpaired[k]),
             smiles=texts["smiles"][k],
             group=texts["group"][k],
+            ligand_atoms=int(ligands[k]),
         )
         nx, ny, nz = shapes[k]
         grid = Grid((nx, ny, nz), _triple(spacings[k]), _triple(origins[k]))

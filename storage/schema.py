@@ -24,10 +24,12 @@ class Molecule:
     id: str
     smiles: str | None = None
     numbers: IntArray | None = None  # (atoms,)
-    positions: FloatArray | None = None  # (atoms, 3), bohr
+    positions: FloatArray | None = None  # (atoms, 3), bohr; of several geometries (geometries · atoms, 3)
     charge: int | None = None  # None: what the SMILES says, else 0
     unpaired: int | None = None  # unpaired electrons; None: what the SMILES says, else as few as parity allows
     labels: Mapping[str, Label] = field(default_factory=dict)
+    group: str = ""  # molecules of one group never cross splits; "": that of the graph
+    ligand_atoms: int = 0  # of a complex: how many of the atoms, the first, are the ligand's; 0: it is no complex
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Conformer:
     positions: FloatArray  # (atoms, 3), bohr
     charge: int
     unpaired: int  # unpaired electrons (2S)
-    smiles: str  # canonical, "" where the source gave no graph
-    group: str  # molecules of one group never cross splits: the connectivity block of the InChIKey
+    smiles: str  # canonical, "" where the source gave no graph; of a complex, the ligand's
+    group: str  # molecules of one group never cross splits: the InChIKey's connectivity block, or the protein's hash
+    ligand_atoms: int = 0  # of a complex: how many of the atoms, the first, are the ligand's; 0: it is no complex
 
 
 @dataclass(frozen=True)

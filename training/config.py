@@ -77,6 +77,7 @@ class SuperresConfig(TrainingConfig):
     levels: int = key(1, above=0)  # of the U-Net: coarse cells, cells twice as wide, …
     fine_inputs: bool = False  # the published network sees what ours sees
     loss: str = key("nmae", among=("nmae", "mae", "mse", "smooth"))
+    charges: float = key(0.0, least=0)  # what `charge_loss` counts beside it: dipoles, for a little of the NMAE
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,10 @@ def _check_superres(config: SuperresConfig, name: str) -> None:
         raise RequestError(f'{name}: target = "{config.target}": is the input too; name the density to be learned')
     if config.fine_inputs and config.model != "published":
         raise RequestError(f'{name}: fine_inputs = true: is for model = "published"; the others always have them')
+    if config.charges and config.loss not in ("nmae", "smooth"):
+        raise RequestError(
+            f'{name}: charges = {config.charges}: is in parts of the electrons, as loss = "nmae" or "smooth" are'
+        )
     if config.crop % config.factor:
         near = config.crop - config.crop % config.factor + config.factor
         raise RequestError(f"{name}: crop = {config.crop}: must be a multiple of factor = {config.factor}; use {near}")

@@ -71,7 +71,7 @@ class FieldModel:
 def cut_slabs(axes: Axes) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Axes of few enough positions at once, as a network takes them."""
     x, y, z = (axis.float()[None] for axis in axes)
-    for part in x.split(max(1, SLAB // (y.shape[1] * z.shape[1])), dim=1):
+    for part in torch.split(x, max(1, SLAB // (y.shape[1] * z.shape[1])), dim=1):
         yield part, y, z
 
 

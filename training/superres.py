@@ -16,7 +16,7 @@ from training.catalog import Catalog, read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import SuperresConfig
 from training.loop import train
-from training.losses import Share, density_loss
+from training.losses import Share, charge_loss, density_loss
 from training.metrics import nmae
 from training.models.build import Network, build_network, describe_network
 from training.models.prediction import predict_density
@@ -87,7 +87,11 @@ class SuperresTask:
     def measure(self, network: nn.Module, batch: Batch) -> Share:
         batch = batch if batch.ids else make_vacuum(batch)
         density = cast(Tensor, network(batch.guess))
-        return density_loss(self.config.loss, density, batch.target, batch.judged)
+        share = density_loss(self.config.loss, density, batch.target, batch.judged)
+        if not self.config.charges:
+            return share
+        charges = charge_loss(density, batch.target, batch.judged)
+        return Share(share.total + self.config.charges * charges.total, share.weight)
 
     def validate(self, network: nn.Module) -> float:
         """Mean NMAE over whole boxes."""

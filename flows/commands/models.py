@@ -211,6 +211,8 @@ def predict(
     if holds_field_model(Path(run)):
         from flows.predict_field import WantedField, predict_field
 
+        if not isinstance(out, Path):
+            raise RequestError(f"{out}: fields are written as files on this machine: name a path")
         print(predict_field(WantedField(Path(run), input, out, format, channel, spacing_angstrom, level)))
         return
     from flows.predict import Wanted

@@ -3,7 +3,16 @@
 from html import escape
 from pathlib import Path
 
-from flows.recipe import Density, DftDensity, FileDensity, GaussianDensity, ModelDensity, Recipe, SadDensity
+from flows.recipe import (
+    Density,
+    DftDensity,
+    FileDensity,
+    GaussianDensity,
+    ModelDensity,
+    PromoleculeDensity,
+    Recipe,
+    SadDensity,
+)
 from flows.report.html import facts, paragraph
 from flows.report.tally import Tally
 
@@ -55,6 +64,9 @@ def _describe_method(density: Density) -> str:
         return f"a Gaussian on every atom, exponent {density.exponent:g}/bohr²"
     if isinstance(density, FileDensity):
         return "from its file"
+    if isinstance(density, PromoleculeDensity):
+        ligand = f", GFN2-xTB for ligands of at most {density.xtb_atoms} atoms" if density.xtb_atoms else ""
+        return f"spherical atoms (promolecule){ligand}"
     if isinstance(density, ModelDensity):
         return f"what the model {Path(density.model).name} makes of {density.input}"
     return f"{density.engine.upper()}-xTB by {density.library}"

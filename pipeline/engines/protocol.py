@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.superposition import Superposition
 from storage.schema import Basis, Conformer, ElectronicState, FloatArray, Grid, IntArray
 
 
@@ -65,4 +66,17 @@ class RefiningEngine(Protocol):
         ...
 
 
-DensityEngine: TypeAlias = Engine | FieldEngine | RefiningEngine
+@runtime_checkable
+class SuperpositionEngine(Protocol):
+    """Gives a density as spherical atoms, on any grid; nothing of it needs to be kept."""
+
+    def core_electrons(self, number: int) -> int:
+        """As an Engine's. Raises UnsupportedElement where it has no such atom."""
+        ...
+
+    def superpose(self, conformer: Conformer) -> Superposition:
+        """Raises a MoleculeFailed."""
+        ...
+
+
+DensityEngine: TypeAlias = Engine | FieldEngine | RefiningEngine | SuperpositionEngine
