@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.collocation import integrate_density, integrate_inside_and_everywhere
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, RefiningEngine, SuperpositionEngine
+from pipeline.engines.protocol import (
+    DensityEngine,
+    Engine,
+    FieldEngine,
+    RefiningEngine,
+    ResamplingEngine,
+    SuperpositionEngine,
+)
 from pipeline.failures import WrongElectronCount
 from pipeline.images import count_electrons, surround
 from pipeline.superposition import (
@@ -95,6 +102,10 @@ def sample_states(
             if fields.sampling == "cell":
                 check_voxels(name, sums[f"{name}_summed_electrons"], inside[name])
             checks |= {f"{name}_electrons": states[name].electrons, f"{name}_box_electrons": inside[name], **sums}
+        elif isinstance(engine, ResamplingEngine):
+            values, known = engine.resample(conformer, grid)
+            channels[name] = round_to_step(values, fields.round_to)
+            checks.update({f"{name}_{fact}": number for fact, number in known.items()})
         elif isinstance(engine, SuperpositionEngine):
             whole = superpose(name, engine, conformer)
             values = sample_superposition(whole, grid, fields.sampling)
