@@ -77,5 +77,5 @@ def make_guess(molecule: Molecule, guesser: Guesser) -> Sample:
     except TooLarge:
         tight = recipe.grid.model_copy(update={"box": "tight", "multiple": guesser.multiple, "classes": (LARGEST,)})
         planned = place(conformer, recipe.model_copy(update={"grid": tight}))[1]
-    fields = Fields(recipe.grid.sampling, (guesser.input,), (), None, False, None, recipe.store.round_to)
+    fields = Fields(recipe.grid.sampling, (guesser.input,), round_to=recipe.store.round_to)
     return compute_sample(planned.conformer, planned.grid, {guesser.input: guesser.engine}, fields)

@@ -44,11 +44,11 @@ class Fields:
 
     sampling: Sampling
     densities: tuple[str, ...]
-    gradient_magnitude: tuple[str, ...]  # names of densities
-    atom_types: tuple[int, ...] | None  # atomic numbers with a channel of their own; None: no such channel
-    shape: bool
-    shape_radius: float | None  # bohr, of every atom; None: van der Waals radii
-    round_to: float  # electrons/bohr³
+    gradient_magnitude: tuple[str, ...] = ()  # names of densities
+    atom_types: tuple[int, ...] | None = None  # atomic numbers with a channel of their own; None: no such channel
+    shape: bool = False
+    shape_radius: float | None = None  # bohr, of every atom; None: van der Waals radii
+    round_to: float = 0.0  # electrons/bohr³; 0 keeps every bit
 
 
 def compute_sample(
@@ -80,8 +80,6 @@ def sample_states(
     channels = {}
     checks: dict[str, float] = {}
     inside: dict[str, float] = {}
-    lengths: dict[str, FloatArray] = {}
-    epsilon = choose_epsilon(fields.round_to)
     for name, engine in engines.items():
         if isinstance(engine, Engine):
             counted, inside[name] = integrate_state(states[name], grid)
@@ -93,31 +91,18 @@ def sample_states(
             channels[name] = round_to_step(values, fields.round_to)
             checks.update(sum_voxels(name, grid, values, channels[name]))
         elif isinstance(engine, Engine):
-            if name in fields.gradient_magnitude:
-                values, lengths[name] = sample_density_and_gradient(states[name], grid, fields.sampling, epsilon)
-            else:
-                values = sample_density(states[name], grid, fields.sampling, epsilon)
-            channels[name] = round_to_step(values, fields.round_to)
-            sums = sum_voxels(name, grid, values, channels[name])
-            if fields.sampling == "cell":
-                check_voxels(name, sums[f"{name}_summed_electrons"], inside[name])
-            checks |= {f"{name}_electrons": states[name].electrons, f"{name}_box_electrons": inside[name], **sums}
+            found, sums = voxelize_state(name, states[name], grid, fields, inside[name])
+            channels.update(found)
+            checks.update(sums)
         elif isinstance(engine, ResamplingEngine):
             values, known = engine.resample(conformer, grid)
             channels[name] = round_to_step(values, fields.round_to)
             checks.update({f"{name}_{fact}": number for fact, number in known.items()})
         elif isinstance(engine, SuperpositionEngine):
-            whole = superpose(name, engine, conformer)
-            values = sample_superposition(whole, grid, fields.sampling)
-            channels[name] = round_to_step(values, fields.round_to)
-            sums = sum_voxels(name, grid, values, channels[name])
-            inside[name] = integrate_superposition(whole, grid)
-            if fields.sampling == "cell":
-                check_voxels(name, sums[f"{name}_summed_electrons"], inside[name])
-            checks |= {f"{name}_electrons": whole.count, f"{name}_box_electrons": inside[name], **sums}
-            checks[f"{name}_orbital_atoms"] = float(whole.orbital_atoms)
-            if name in fields.gradient_magnitude:
-                lengths[name] = sample_gradient_length(whole, grid, fields.sampling)
+            found, sums = voxelize_superposition(name, superpose(name, engine, conformer), grid, fields)
+            channels.update(found)
+            checks.update(sums)
+            inside[name] = sums[f"{name}_box_electrons"]
     for name in fields.densities:
         engine = engines[name]
         if isinstance(engine, RefiningEngine):
@@ -126,9 +111,14 @@ def sample_states(
             checks.update(sum_voxels(name, grid, values, channels[name]))
             checks.update({f"{name}_{fact}": number for fact, number in known.items()})
     for name in fields.gradient_magnitude:
-        if name not in lengths:
-            lengths[name] = sample_gradient_magnitude(states[name], grid, fields.sampling, epsilon)
-        channels[f"{name}_gradient"] = round_to_step(lengths[name], fields.round_to)
+        engine = engines[name]
+        if name in fields.densities:
+            continue
+        if isinstance(engine, SuperpositionEngine):
+            values = sample_gradient_length(superpose(name, engine, conformer), grid, fields.sampling)
+        else:
+            values = sample_gradient_magnitude(states[name], grid, fields.sampling, choose_epsilon(fields.round_to))
+        channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
         channels["atom_types"] = round_to_step(values, fields.round_to)
@@ -138,6 +128,43 @@ def sample_states(
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)
+
+
+def voxelize_state(
+    name: str, state: ElectronicState, grid: Grid, fields: Fields, inside: float
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """A density, with its gradient's length where that is wanted too, and its electrons, of which `inside` are here.
+
+    Raises WrongElectronCount where cells miss that by more than 1e-4; point sums are only recorded.
+    """
+    epsilon, channels = choose_epsilon(fields.round_to), {}
+    if name in fields.gradient_magnitude:
+        values, lengths = sample_density_and_gradient(state, grid, fields.sampling, epsilon)
+        channels[f"{name}_gradient"] = round_to_step(lengths, fields.round_to)
+    else:
+        values = sample_density(state, grid, fields.sampling, epsilon)
+    channels[name] = round_to_step(values, fields.round_to)
+    sums = sum_voxels(name, grid, values, channels[name])
+    if fields.sampling == "cell":
+        check_voxels(name, sums[f"{name}_summed_electrons"], inside)
+    return channels, {f"{name}_electrons": state.electrons, f"{name}_box_electrons": inside, **sums}
+
+
+def voxelize_superposition(
+    name: str, whole: Superposition, grid: Grid, fields: Fields
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """As `voxelize_state`."""
+    channels = {}
+    values = sample_superposition(whole, grid, fields.sampling)
+    channels[name] = round_to_step(values, fields.round_to)
+    if name in fields.gradient_magnitude:
+        lengths = sample_gradient_length(whole, grid, fields.sampling)
+        channels[f"{name}_gradient"] = round_to_step(lengths, fields.round_to)
+    sums, inside = sum_voxels(name, grid, values, channels[name]), integrate_superposition(whole, grid)
+    if fields.sampling == "cell":
+        check_voxels(name, sums[f"{name}_summed_electrons"], inside)
+    counts = {f"{name}_electrons": whole.count, f"{name}_box_electrons": inside}
+    return channels, {**counts, **sums, f"{name}_orbital_atoms": float(whole.orbital_atoms)}
 
 
 def superpose(name: str, engine: SuperpositionEngine, conformer: Conformer) -> Superposition:

@@ -163,4 +163,4 @@ def measure_gains(boxes: ChannelBoxes, samples: Sequence[int], scale: Callable[[
         squares += (values**2 * occupied).sum(axis=1)
         counts += occupied.sum(axis=1)
     gains: FloatArray = np.sqrt(np.divide(counts, squares, out=np.ones(fields), where=counts > 0))
-    return gains.tolist()
+    return [float(gain) for gain in gains]

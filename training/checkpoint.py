@@ -33,7 +33,7 @@ def claim_run(run: Path, config: TrainingConfig, resume: bool, team: Team) -> No
         return
     if not resume:
         raise RequestError(f"{run} holds a training already: add --resume to go on with it, or name a new folder")
-    begun = read_record(run, CONFIG)
+    begun = {**config_values(type(config)()), **read_record(run, CONFIG)}  # keys that are younger than the run
     for key in sorted({*begun, *values} - set(FREE_KEYS)):
         if begun.get(key) != values.get(key):
             raise RequestError(

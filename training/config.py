@@ -54,6 +54,8 @@ class TrainingConfig:
     compile: bool = False
     checkpoint_steps: int = key(300, above=0)  # steps between checkpoints, each with a validation
     validation_samples: int = key(0, least=0)  # of the validation split, chosen by a hash; 0 = all
+    molecules: int = key(0, least=0)  # of the training split, with all their conformers, by a hash; 0 = all
+    start: str = ""  # a run, or a model that comes with the package, whose weights training begins with
     patience: int = key(0, least=0)  # checkpoints without a better validation before it stops early; 0 = never
     seed: int = key(1, least=0)
     device: str = "auto"  # auto | cpu | cuda | cuda:N
@@ -75,6 +77,34 @@ class SuperresConfig(TrainingConfig):
     levels: int = key(1, above=0)  # of the U-Net: coarse cells, cells twice as wide, …
     fine_inputs: bool = False  # the published network sees what ours sees
     loss: str = key("nmae", among=("nmae", "mae", "mse", "smooth"))
+    charges: float = key(0.0, least=0)  # what `charge_loss` counts beside it: dipoles, for a little of the NMAE
+
+
+@dataclass(frozen=True)
+class FieldConfig(TrainingConfig):
+    """What the training of a molecular neural field can be told."""
+
+    batch: int = key(4, above=0)  # molecules in one step
+    checkpoint_steps: int = key(500, above=0)
+    channels: tuple[str, ...] = ("H", "C", "N", "O")  # of atoms (pipeline/fields.py), density:NAME or gradient:NAME
+    beta: float = key(0.5, above=0)  # of atoms' Gaussians exp(−β d²/r²)
+    radii: tuple[str, ...] = ()  # r in ångström where it is not the property over carbon's, as in ["H=0.7", "C=1.0"]
+    box_angstrom: float = key(0.0, least=0)  # edge of the cube that a field fills; 0 = the largest stored box
+    cells: int = key(32, above=0)  # along an edge of the training grid
+    positions: str = key("anywhere", among=("anywhere", "grid"))  # at which it is trained: on the grid only, or not
+    crop: int = key(16, above=0)  # positions along an edge of what a step sees of a molecule
+    near: float = key(0.5, least=0, below=1)  # anywhere: share of steps that look at half as wide a place, at an atom
+    turn: bool = False  # molecules are turned at random: for encoders
+    coder: str = key("learned", among=("learned", "encoder"))  # of latents: one set per molecule, or a network's
+    latent_cells: int = key(16, above=0)  # along an edge of the latents' grid; 1 = one vector for the whole box
+    latent_features: int = key(16, above=0)  # of each
+    refinements: int = key(0, least=0)  # convolutions that double the latents' grid before it is interpolated
+    width: int = key(64, above=0)  # features of a layer
+    depth: int = key(3, above=0)  # layers
+    first_frequency: float = key(30.0, above=0)  # of the periodic activations of the first layer
+    frequency: float = key(1.0, above=0)  # of those of the others
+    modulation: str = key("residual", among=("residual", "published"))
+    loss: str = key("mse", among=("mse", "mae"))  # of fields scaled to 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,8 +31,14 @@ def read_config(path: Path, kind: type[Config]) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: is no TOML: {error}") from error
     config = parse_config(content, kind, str(path))
-    stores = (path.parent / store if isinstance(store, Path) else store for store in config.store)
-    return replace(config, store=tuple(stores))
+    return place_config(config, path.parent)
+
+
+def place_config(config: Config, folder: Path) -> Config:
+    """Paths of a config that lies in `folder`, as seen from here."""
+    stores = (folder / store if isinstance(store, Path) else store for store in config.store)
+    start = str(folder / config.start) if config.start and (folder / config.start).is_dir() else config.start
+    return replace(config, store=tuple(stores), start=start)
 
 
 def parse_config(content: Mapping[str, object], kind: type[Config], name: str) -> Config:
@@ -40,14 +46,19 @@ def parse_config(content: Mapping[str, object], kind: type[Config], name: str) -
     keys: dict[str, Field[Any]] = {one.name: one for one in fields(kind)}
     values: dict[str, Any] = {}
     for key, value in content.items():
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
-            raise RequestError(f"{name}: {key} = {value!r}: unknown key; {remedy}")
+        check_key(key, value, keys, name)
         values[key] = _read_stores(value, name) if key == "store" else _read_value(keys[key], value, name)
     config = kind(**values)
     check_together(config, name)
     return config
+
+
+def check_key(key: str, value: object, known: Iterable[str], name: str) -> None:
+    """Raises RequestError where it is unknown, with the nearest one."""
+    if key not in (keys := list(known)):
+        near = difflib.get_close_matches(key, keys, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
+        raise RequestError(f"{name}: {key} = {value!r}: unknown key; {remedy}")
 
 
 def config_values(config: TrainingConfig) -> dict[str, Json]:
@@ -73,6 +84,10 @@ def _check_superres(config: SuperresConfig, name: str) -> None:
         raise RequestError(f'{name}: target = "{config.target}": is the input too; name the density to be learned')
     if config.fine_inputs and config.model != "published":
         raise RequestError(f'{name}: fine_inputs = true: is for model = "published"; the others always have them')
+    if config.charges and config.loss not in ("nmae", "smooth"):
+        raise RequestError(
+            f'{name}: charges = {config.charges}: is in parts of the electrons, as loss = "nmae" or "smooth" are'
+        )
     if config.crop % config.factor:
         near = config.crop - config.crop % config.factor + config.factor
         raise RequestError(f"{name}: crop = {config.crop}: must be a multiple of factor = {config.factor}; use {near}")

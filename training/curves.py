@@ -1,5 +1,6 @@
 """The curves of a training: one table in the run's folder, and the same for TensorBoard."""
 
+import csv
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,12 @@ def write_history(run: Path, rows: list[Row]) -> None:
     lines = [",".join(rows[0])]
     lines += [",".join("" if value is None else str(value) for value in row.values()) for row in rows]
     write_object(run, HISTORY, ("\n".join(lines) + "\n").encode())
+
+
+def read_lowest(run: Path) -> float:
+    """The best validation of a run."""
+    with (run / HISTORY).open(encoding="utf-8") as file:
+        return min(float(row["validation"]) for row in csv.DictReader(file) if row["validation"])
 
 
 class Curves:

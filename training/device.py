@@ -12,3 +12,8 @@ def choose_device(name: str) -> torch.device:
     if name != "cpu" and not torch.cuda.is_available():
         raise RequestError(f'device = "{name}": PyTorch sees no such device here; use device = "auto" or "cpu"')
     return torch.device(name)
+
+
+def limit_threads(count: int) -> None:
+    """Of one operation on the CPU, in this process."""
+    torch.set_num_threads(count)

@@ -27,10 +27,11 @@ from training.scores import Score, Trial
 from training.stored import Cutting, StoredBoxes
 from training.summary import Summary, summarise
 from training.trained import EVALUATION, Model, load_model
-from training.unseen import check_spacing, check_target, check_turnable, check_unseen
+from training.unseen import check_conformers, check_spacing, check_target, check_turnable, check_unseen
 from training.wavefunctions import WavefunctionBoxes
 
 SEED = 1  # of the rotations
+KEYS = ("store", "split", "step", "rotations", "conformers_of_training")  # of an evaluation, in its record
 FLOOR = 1e-12  # of an NMAE, where two are divided
 
 
@@ -43,6 +44,7 @@ class Evaluation:
     step: int  # at which the model was kept
     rotations: int
     scores: tuple[Score, ...]
+    conformers_of_training: bool = False  # other geometries of molecules that were trained on
 
     @cached_property
     def summary(self) -> dict[str, Summary]:
@@ -64,7 +66,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         samples = f"{len(self.scores)} sample" + ("s" if len(self.scores) > 1 else "")
-        verdict = f"the model's error is {compare_errors(self.factor)}, on {samples} it never saw"
+        unseen = "of molecules it was trained on" if self.conformers_of_training else "it never saw"
+        verdict = f"the model's error is {compare_errors(self.factor)}, on {samples} {unseen}"
         return f"{describe_evaluation(self.scores, self.summary)}\n\n{verdict}"
 
 
@@ -80,10 +83,12 @@ def evaluate_superres(
     beside: Sequence[Path] = (),
     split: str = "test",
     rotations: int = 0,
+    conformers_of_training: bool = False,
 ) -> Evaluation:
     """Score the run's best model on a split of the store; the run's evaluation.json then says so.
 
     `beside`: other runs that learnt the same target. `rotations`: of each molecule, from kept wavefunctions.
+    `conformers_of_training`: judge other geometries of molecules that were trained on, and nothing else.
 
     Raises StoreError where the store lacks the split or a density, has other cells, molecules that were trained on, or
     none that can be turned; RequestError where runs do not belong side by side.
@@ -96,12 +101,13 @@ def evaluate_superres(
     target, inputs = model.origin.target, list_inputs(methods)
     catalog = read_catalog([store], split, (*inputs, target))
     for origin in (model.origin, *(other.origin for other in others)):
-        check_unseen(catalog, origin, split)
+        (check_conformers if conformers_of_training else check_unseen)(catalog, origin, split)
         check_spacing(origin, catalog.spacing, str(store))
     stored = {input: StoredBoxes(catalog, input, target, Cutting(), kept_bytes=0) for input in inputs}
     turned = {input: _turn(catalog, input, target, device) for input in inputs} if rotations else {}
     trial = Trial(catalog, methods, target, stored, turned, rotations)
-    evaluation = Evaluation(str(store), split, model.step, rotations, _score_all(trial, device))
+    scores = _score_all(trial, device)
+    evaluation = Evaluation(str(store), split, model.step, rotations, scores, conformers_of_training)
     write_record(run, EVALUATION, evaluation_values(evaluation))
     return evaluation
 
@@ -110,7 +116,7 @@ def evaluation_values(evaluation: Evaluation) -> dict[str, Json]:
     """All of an evaluation as plain values: lengths in Å, densities in electrons/bohr³; None where there is none."""
     means = {"guess_nmae": evaluation.guess_nmae, "model_nmae": evaluation.model_nmae, "factor": evaluation.factor}
     whole = {
-        **{key: getattr(evaluation, key) for key in ("store", "split", "step", "rotations")},
+        **{key: getattr(evaluation, key) for key in KEYS},
         **means,
         "confidence": CONFIDENCE,
         "resamples": RESAMPLES,

@@ -33,6 +33,10 @@ ROWS = 10  # of the history between two checkpoints
 B = TypeVar("B")
 
 
+class Diverged(RhoflowError):
+    """The loss is no number any more."""
+
+
 class Task(Protocol[B]):
     """What is trained, on what."""
 
@@ -178,7 +182,7 @@ class _Loop(Generic[B]):
 
     def _check(self, number: float, step: int) -> None:
         if not math.isfinite(number):
-            raise RhoflowError(
+            raise Diverged(
                 f"{self.run}: training diverged at step {step}: start again with a learning_rate below "
                 f"{self.config.learning_rate:g}; the best model so far stays"
             )

@@ -26,9 +26,10 @@ from training.property_fit import fit_forest, fit_ridge
 from training.property_model import PropertyModel, Standard, build_property_network, save_property_model
 from training.stream import Stream, StreamSettings
 from training.superres import choose_samples, describe_origin
+from training.symmetries import ROTATIONS
 
 FITTED = {"ridge": fit_ridge, "forest": fit_forest}
-GAIN_SAMPLES = 64  # of the training split, on which the fields' sizes are measured
+MEASURED = 64  # samples of the training split on which the sizes of fields and features are measured
 
 
 def train_property(config: PropertyConfig, run: Path, *, resume: bool = False) -> None:
@@ -117,10 +118,15 @@ class PropertyTask:
         if config.model == "schnet":
             return build_property_network("schnet", SchNetArchitecture(outputs))
         assert isinstance(self.learnt, ChannelBoxes)
-        return build_property_network("cnn", describe_voxels(config, self.learnt, outputs))
+        chosen = range(0, len(self.training), math.ceil(len(self.training) / MEASURED))
+        network = VoxelNetwork(describe_voxels(config, self.learnt, chosen, outputs))
+        network.standardise(self.learnt.read_turned(sample, ROTATIONS[0]) for sample in chosen)
+        return network
 
 
-def describe_voxels(config: PropertyConfig, boxes: ChannelBoxes, outputs: int) -> VoxelArchitecture:
+def describe_voxels(
+    config: PropertyConfig, boxes: ChannelBoxes, chosen: Sequence[int], outputs: int
+) -> VoxelArchitecture:
     """The architecture that a config asks for, with the sizes of the fields as training has them."""
     scalings = [
         "none" if channel.is_occupancy else config.scaling for channel in boxes.channels for _ in range(channel.fields)
@@ -136,7 +142,6 @@ def describe_voxels(config: PropertyConfig, boxes: ChannelBoxes, outputs: int) -
         levels=config.levels,
         outputs=outputs,
     )
-    chosen = range(0, len(boxes.catalog), math.ceil(len(boxes.catalog) / GAIN_SAMPLES))
     gains = measure_gains(boxes, chosen, VoxelNetwork(plain).scale)
     return VoxelArchitecture(**{**vars(plain), "gains": tuple(gains)})
 

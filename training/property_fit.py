@@ -55,7 +55,7 @@ def _take_apart(forests: Sequence[Sequence[Any]]) -> ForestNetwork:
     nodes = max(tree.node_count for trees in forests for tree in trees)
     network = ForestNetwork(ForestArchitecture(TREES, nodes, len(forests)))
     children, bit, threshold, value = (
-        getattr(network, name).numpy() for name in ("children", "bit", "threshold", "value")
+        getattr(network, name).numpy() for name in ("lower", "bit", "threshold", "value")
     )
     children[...] = np.arange(nodes)[:, None]
     for target, trees in enumerate(forests):

@@ -16,14 +16,16 @@ from training.catalog import Catalog, read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import SuperresConfig
 from training.loop import train
-from training.losses import Share, density_loss
+from training.losses import Share, charge_loss, density_loss
 from training.metrics import nmae
 from training.models.build import Network, build_network, describe_network
 from training.models.prediction import predict_density
 from training.parallel import Team, assemble_team
 from training.spreads import calibrate
+from training.start import add_origins, load_start
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
+from training.subsets import choose_molecules
 from training.trained import Model, Origin, load_model, save_model
 from training.wavefunctions import WavefunctionBoxes
 
@@ -52,6 +54,7 @@ class SuperresTask:
         self.config, self.run, self.team = config, run, team
         channels = (config.input, config.target) if config.voxels == "stored" else ()
         training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
+        training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
         known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
@@ -59,7 +62,11 @@ class SuperresTask:
         self.origin = describe_origin(config.input, config.target, training, validation)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
-        self.network: nn.Module = _build(config, find_peak(training.datasets, config.input))
+        network = _build(config, find_peak(training.datasets, config.input))
+        if config.start:
+            model = load_start(config.start, network, self.origin)
+            network, self.origin = model.network.train(), add_origins(self.origin, model.origin)
+        self.network: nn.Module = network
 
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team
@@ -80,7 +87,11 @@ class SuperresTask:
     def measure(self, network: nn.Module, batch: Batch) -> Share:
         batch = batch if batch.ids else make_vacuum(batch)
         density = cast(Tensor, network(batch.guess))
-        return density_loss(self.config.loss, density, batch.target, batch.judged)
+        share = density_loss(self.config.loss, density, batch.target, batch.judged)
+        if not self.config.charges:
+            return share
+        charges = charge_loss(density, batch.target, batch.judged)
+        return Share(share.total + self.config.charges * charges.total, share.weight)
 
     def validate(self, network: nn.Module) -> float:
         """Mean NMAE over whole boxes."""

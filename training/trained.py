@@ -75,6 +75,8 @@ def load_model(run: Path) -> Model:
             f"{run} holds no trained model ({BEST}): train it with `rhoflow train superres CONFIG {run}`"
         )
     content = read_tensors(run, BEST)
+    if "standard" in content:
+        raise RequestError(f"{run} predicts properties, no densities: judge it with `rhoflow evaluate {run} STORE`")
     network = build_network(read_architecture(content["architecture"]))
     network.load_state_dict(content["weights"])
     origin = {**content["origin"], "spacing": tuple(content["origin"]["spacing"])}

@@ -1,12 +1,18 @@
 """What a model may be judged on: molecules it never saw, on cells as wide as those it learnt on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from storage.errors import RequestError, StoreError
-from training.catalog import Catalog
+from storage.objects import locate
+from storage.reader import open_dataset
+from storage.schema import FloatArray
+from training.catalog import Catalog, read_catalog
 from training.trained import Origin
+
+SAME_GEOMETRY = 0.01  # bohr: two conformers whose distances between atoms all differ by less are one
 
 
 def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: str) -> None:
@@ -28,6 +34,47 @@ def check_unseen(catalog: Catalog, origin: Origin, split: str) -> None:
             f"({', '.join(seen[:5])}): evaluate on the test split of {origin.stores[0]}, or on a store with the same "
             "[splits]"
         )
+
+
+def check_conformers(catalog: Catalog, origin: Origin, split: str) -> None:
+    """Raises StoreError where samples are no conformers of molecules trained on, or the very geometries of these."""
+    groups, store = [str(group) for group in catalog.table["group"]], catalog.datasets[0].store
+    others = [id for id, group in zip(catalog.ids, groups, strict=True) if group not in set(origin.groups)]
+    if others:
+        raise StoreError(
+            f"{store}: {len(others)} {split} samples are of molecules that the model was not trained on "
+            f"({', '.join(others[:5])}): leave out conformers_of_training"
+        )
+    known = _read_shapes(origin)
+    same = [id for k, id in enumerate(catalog.ids) if _is_among(_find_shape(catalog, k), known.get(groups[k], []))]
+    if same:
+        raise StoreError(
+            f"{store}: {len(same)} {split} samples have the very geometries that the model was trained on "
+            f"({', '.join(same[:5])}): judge other conformers of these molecules"
+        )
+
+
+def _read_shapes(origin: Origin) -> dict[str, list[FloatArray]]:
+    """Of every geometry in the splits that were trained on, by molecule."""
+    shapes: dict[str, list[FloatArray]] = {}
+    for store in origin.stores:
+        for split in open_dataset(locate(store)).table["split"].drop_duplicates():
+            if split != "test":
+                catalog = read_catalog([locate(store)], split, ())
+                for k, group in enumerate(catalog.table["group"]):
+                    shapes.setdefault(str(group), []).append(_find_shape(catalog, k))
+    return shapes
+
+
+def _find_shape(catalog: Catalog, sample: int) -> FloatArray:
+    """Distances between atoms in ascending order, bohr: the same wherever it lies, however it is turned."""
+    positions = catalog.positions_of(sample)
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    return np.sort(distances[np.triu_indices(len(positions), 1)])
+
+
+def _is_among(shape: FloatArray, known: Sequence[FloatArray]) -> bool:
+    return any(len(one) == len(shape) and np.allclose(one, shape, rtol=0, atol=SAME_GEOMETRY) for one in known)
 
 
 def check_target(origin: Origin, first: Origin, run: Path) -> None:

@@ -62,6 +62,31 @@ def train_property(
     print(run)
 
 
+@train.command("field")
+def train_field(
+    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
+    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
+    store: Annotated[
+        Optional[list[Location]],  # noqa: UP045
+        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+) -> None:
+    """Train a molecular neural field: a position in, the molecule's fields there out; see deploy/fields.
+
+    Example: `rhoflow train field field.toml run --store molecules.zarr`
+    """
+    from dataclasses import replace
+
+    from training.config import FieldConfig
+    from training.config_file import read_config
+    from training.field import train_field as train_network
+
+    settings = read_config(config, FieldConfig)
+    train_network(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
+    print(run)
+
+
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="the folder of a training run")],
@@ -82,8 +107,20 @@ def evaluate(
     A model of properties: mean absolute errors, beside those of the mean; with --rotations each prediction is the mean
     over so many of the cube's 24.
 
+    A neural field: PSNR beside that of zeros, SSIM, and of a density NMAE and electrons, on grids 1, 2 and 4 times as
+    fine as that of training; of an encoder on the split, and on the molecules it was trained on.
+
     Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
     """
+    from training.field_model import holds_field_model
+
+    if holds_field_model(run):
+        from flows.field_evaluation import check_field_options, evaluate_field
+
+        check_field_options(run, beside=beside or (), rotations=rotations)
+        judged = evaluate_field(run, store, split=split)
+        print((run / "evaluation.json").read_text() if as_json else judged)
+        return
     from training.property_model import holds_property_model
 
     if holds_property_model(run):
@@ -103,6 +140,39 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(help="what is compared, a TOML file: see deploy/studies")],
+    run: Annotated[Path, typer.Argument(help="the folder of this comparison")],
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="trainings at once, each a process with its share of cores")] = 1,
+) -> None:
+    """Train variants of a model, on several numbers of molecules and with several seeds, and judge them side by side.
+
+    Each training is an ordinary run in RUN/VARIANT/MOLECULES/SEED. RUN/comparison.json, .csv and .svg hold the table
+    and the plot. Where Prefect is installed, it is one of its flows, with a task for each training.
+
+    Example: `rhoflow compare deploy/studies/growth.toml growth`
+    """
+    from importlib.util import find_spec
+
+    from training.comparison.config import read_comparison
+    from training.comparison.jobs import claim_comparison
+
+    claim_comparison(read_comparison(config), run, resume)  # a wrong config ends here, before any server starts
+    if find_spec("prefect") is None:
+        from flows.compare import compare as compare_plainly
+
+        print(compare_plainly(config, run, workers, resume=True))
+    else:
+        from flows.prefect_settings import configure_prefect
+
+        configure_prefect()
+        from flows.compare_flow import compare_models
+
+        print(compare_models(config, run, workers))
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="the folder of a training run, or the name of a model that comes along")],
     input: Annotated[str, typer.Argument(help="a SMILES; a file: xyz, sdf, smi, csv …; or a dataset")],
@@ -118,6 +188,9 @@ def predict(
     smiles: Annotated[str, typer.Option(help="column of the SMILES, for tables")] = "smiles",
     id: Annotated[Optional[str], typer.Option(help="column or tag of the ids; without one, row numbers")] = None,  # noqa: UP045
     memory_gib: Annotated[float, typer.Option(min=0.1, help="what one molecule may take; larger ones go in tiles")] = 8,
+    channel: Annotated[Optional[str], typer.Option(help="of a neural field: which; all by default")] = None,  # noqa: UP045
+    spacing_angstrom: Annotated[Optional[float], typer.Option(help="of a neural field: between points")] = None,  # noqa: UP045
+    level: Annotated[Optional[float], typer.Option(help="of a neural field: the value of a .ply surface")] = None,  # noqa: UP045
     as_json: AsJson = False,
 ) -> None:
     """The density of a molecule by a trained model, with the error to be expected; the guess is computed on the way.
@@ -126,11 +199,22 @@ def predict(
     the rest goes on. A dataset holds guess and prediction, the expected errors in its table, and in its recipe the
     model; the same command again resumes, and adds the rows that are new.
 
+    Of a neural field INPUT is the id of a sample of the store it was trained on; OUT may end in .ply, a surface.
+
     Example: `rhoflow predict qm9-gfn2 CCO ethanol.cube`
     """
     import json
     from dataclasses import asdict
 
+    from training.field_model import holds_field_model
+
+    if holds_field_model(Path(run)):
+        from flows.predict_field import WantedField, predict_field
+
+        if not isinstance(out, Path):
+            raise RequestError(f"{out}: fields are written as files on this machine: name a path")
+        print(predict_field(WantedField(Path(run), input, out, format, channel, spacing_angstrom, level)))
+        return
     from flows.predict import Wanted
     from flows.predict import predict as predict_densities
 

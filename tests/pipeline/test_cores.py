@@ -168,7 +168,7 @@ def test_voxels_hold_every_electron_also_where_the_box_cuts_the_molecule(engine:
 def test_guess_and_target_count_alike_and_differ_by_the_bonds(case: Conformer) -> None:
     """Measured on eleven small molecules: GFN2 with cores 7–11 %, minao 6–11 %. Without cores it would be over 20 %."""
     engines = {"guess": WITH_CORES[0], "superposed": MINAO, "target": TARGET}
-    fields = Fields("cell", tuple(engines), (), None, shape=False, round_to=0)
+    fields = Fields("cell", tuple(engines))
     sample = compute_sample(case, GRID, engines, fields)
     electrons = case.numbers.sum()
     for name in engines:

@@ -64,7 +64,11 @@ def make_grid(shape: tuple[int, int, int], spacing: float = SPACING) -> Grid:
 def write_store(store: Path, splits: Mapping[str, int], prefix: str = "", grids: Sequence[Grid] = (GRID,)) -> Path:
     """A sealed store with so many samples in each split, on each of the grids in turn."""
     names = [(split, f"{prefix}{split}-{k}") for split, count in splits.items() for k in range(count)]
-    conformers = [(split, make_conformer(name)) for split, name in names]
+    return write_conformers(store, [(split, make_conformer(name)) for split, name in names], grids)
+
+
+def write_conformers(store: Path, conformers: Sequence[tuple[str, Conformer]], grids: Sequence[Grid] = (GRID,)) -> Path:
+    """A sealed store of these, each in its split."""
     planned: dict[int, list[PlannedSample]] = {}
     for (split, one), grid in zip(conformers, cycle(grids), strict=False):
         planned.setdefault(max(grid.shape), []).append(PlannedSample(one, grid, split, np.eye(3)))

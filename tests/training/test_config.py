@@ -43,6 +43,10 @@ def test_a_config_is_read_with_its_defaults(tmp_path: Path) -> None:
         ('precision = "tf32"', r"precision = 'tf32': use float32 or bfloat16"),
         ('loss = "l1"', r"loss = 'l1': use nmae or mae or mse or smooth"),
         ("weight_decay = 0.1", r'weight_decay = 0.1: needs optimiser = "adamw"'),
+        (
+            'charges = 0.5\nloss = "mse"',
+            r'charges = 0.5: is in parts of the electrons, as loss = "nmae" or "smooth" are',
+        ),
         ("fine_inputs = true", r'fine_inputs = true: is for model = "published"'),
         ("steps = ", r"superres.toml: is no TOML"),
     ],

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.config import SuperresConfig
-from training.losses import KINK, density_loss
+from training.losses import KINK, charge_loss, density_loss
 
 TARGET = torch.tensor([[[[1.0, 2.0, 100.0]]]])
 DENSITY = torch.tensor([[[[1.5, 1.0, 0.0]]]])
@@ -50,3 +50,42 @@ def test_the_smooth_loss_has_no_kink() -> None:
     errors = torch.tensor([[[[KINK / 1000, KINK / 2, 0.0]]]], requires_grad=True)
     density_loss("smooth", TARGET + errors, TARGET, JUDGED).total.backward()
     assert errors.grad.flatten().tolist() == pytest.approx([1e-3, 0.5, 0], rel=0.05)
+
+
+def charge_of(difference: torch.Tensor) -> float:
+    target = torch.ones_like(difference)
+    share = charge_loss(target + difference, target, target.bool())
+    return float(share.total / share.weight)
+
+
+def test_charges_that_cancel_within_the_smallest_blocks_cost_nothing() -> None:
+    difference = torch.zeros(1, 24, 24, 24)
+    difference[0, 8, 8, 8], difference[0, 11, 11, 11] = 0.5, -0.5
+    assert charge_of(difference) == pytest.approx(0, abs=1e-9)
+
+
+def test_charges_cost_more_the_farther_they_are_from_where_they_belong() -> None:
+    costs = []
+    for away in (1, 5, 13):  # within blocks of 4, 12 and 24 cells
+        difference = torch.zeros(1, 24, 24, 24)
+        difference[0, 0, 0, 0], difference[0, away, 0, 0] = 0.5, -0.5
+        costs.append(charge_of(difference) * 24**3)
+    assert costs == pytest.approx([0, 1 / 3, 2 / 3], abs=1e-4)
+    lacking = torch.zeros(1, 24, 24, 24)
+    lacking[0, 0, 0, 0] = -1  # in no block at all is its electron: the cost is that of the NMAE
+    assert charge_of(lacking) * 24**3 == pytest.approx(1)
+
+
+def test_charges_are_counted_in_boxes_of_any_shape() -> None:
+    torch.manual_seed(1)
+    difference = torch.randn(2, 10, 13, 30) / 10
+    padded = torch.nn.functional.pad(difference, (0, 18, 0, 35, 0, 38))
+    assert charge_of(difference) * difference.numel() == pytest.approx(charge_of(padded) * padded.numel(), rel=1e-5)
+    assert charge_of(difference) <= float(difference.abs().mean())
+
+
+def test_unjudged_cells_have_no_charge() -> None:
+    torch.manual_seed(1)
+    target, difference, judged = torch.ones(1, 24, 24, 24), torch.randn(1, 24, 24, 24), torch.rand(1, 24, 24, 24) > 0.5
+    share, same = (charge_loss(target + one, target, judged) for one in (difference, difference * judged))
+    assert float(share.total) == pytest.approx(float(same.total), rel=1e-6)

@@ -92,6 +92,16 @@ def test_training_twice_gives_the_same_weights(store: Path, tmp_path: Path) -> N
     assert weights(tmp_path / "one") != weights(tmp_path / "other")
 
 
+def test_charges_are_part_of_what_is_learnt(store: Path, tmp_path: Path) -> None:
+    first = {}
+    for charges in (0.0, 0.5, 1.0):
+        run = tmp_path / str(charges)
+        train_superres(replace(QUICK, steps=1, charges=charges, store=(store,)), run)
+        first[charges] = float(history(run)[1][1])
+    assert first[1.0] - first[0.5] == pytest.approx(first[0.5] - first[0.0], rel=1e-3)
+    assert first[0.0] < first[1.0] <= 2 * first[0.0]
+
+
 def test_resuming_a_finished_training_changes_nothing(store: Path, tmp_path: Path) -> None:
     train_superres(replace(QUICK, store=(store,)), tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}

@@ -46,8 +46,13 @@ def build_store(folder: Path, sampling: str = "cell", margin: float = 2.0, wavef
 
 def build_recipe(folder: Path, smiles: Mapping[str, str], text: str) -> Dataset:
     """The store that a recipe of `molecules.csv` makes of these molecules."""
+    return build_table(folder, "name,smiles\n" + "".join(f"{name},{it}\n" for name, it in smiles.items()), text)
+
+
+def build_table(folder: Path, table: str, text: str) -> Dataset:
+    """The store that a recipe of `molecules.csv` makes of that table."""
     folder.mkdir(parents=True)
-    (folder / "molecules.csv").write_text("name,smiles\n" + "".join(f"{name},{it}\n" for name, it in smiles.items()))
+    (folder / "molecules.csv").write_text(table)
     (folder / "recipe.toml").write_text(text)
     recipe, store = read_recipe(folder / "recipe.toml"), folder / "store.zarr"
     begin_store(store, Header(recipe_values(recipe), text))

@@ -39,7 +39,7 @@ class ForestNetwork(nn.Module):
         super().__init__()
         self.architecture = architecture
         shape = (architecture.outputs, architecture.trees, architecture.nodes)
-        self.register_buffer("children", torch.zeros((*shape, 2), dtype=torch.int64))  # a leaf is its own child
+        self.register_buffer("lower", torch.zeros((*shape, 2), dtype=torch.int64))  # a leaf is its own child
         self.register_buffer("bit", torch.zeros(shape, dtype=torch.int64))
         self.register_buffer("threshold", torch.zeros(shape))
         self.register_buffer("value", torch.zeros(shape))
@@ -47,7 +47,7 @@ class ForestNetwork(nn.Module):
     def forward(self, fingerprints: Tensor) -> Tensor:
         """All trees and molecules go down together, until every one has come to a leaf."""
         children, bit, threshold, value = (
-            cast(Tensor, getattr(self, name)).flatten(0, 1) for name in ("children", "bit", "threshold", "value")
+            cast(Tensor, getattr(self, name)).flatten(0, 1) for name in ("lower", "bit", "threshold", "value")
         )
         tree = torch.arange(len(children), device=fingerprints.device)
         node = torch.zeros((len(fingerprints), len(children)), dtype=torch.int64, device=fingerprints.device)

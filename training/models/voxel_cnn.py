@@ -2,11 +2,13 @@
 
 After the published baselines for voxels (3-D residual networks: convolutions of 3³, steps of 2, pooling over the cube),
 the same for every stack of fields but for its first layer. No convolution has a bias and there is no normalisation, so
-that vacuum stays zero and a larger cube around the same molecule changes nothing. The last layer starts at zero: an
-untrained network predicts the mean.
+that vacuum stays zero. Of each last feature f the cube is pooled to Σf, |Σ f r|, Σ f r² and max f, with r from the
+middle of the cube: numbers that no quarter-turn changes, and that say where in the molecule a feature is. The last
+layer starts at zero: an untrained network predicts the mean.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,9 @@ from torch.nn import functional
 
 from training.models.unet import ResidualBlock
 
+SMALLEST = 1e-6  # spread of a pooled number
+TINY = 1e-12  # below a root, whose slope at zero is none
+POOLED = 4  # numbers that each feature is pooled to
 RESOLVED = 1e-3  # of a field's largest value: where the logarithmic scaling goes over to a linear one
 
 
@@ -46,8 +51,12 @@ class VoxelNetwork(nn.Module):
             if wider:
                 layers += [nn.SiLU(), nn.Conv3d(width, wider, kernel_size=2, stride=2, bias=False)]
         self.levels = nn.Sequential(*layers)
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(POOLED * widths[-1]))
+        self.register_buffer("spread", torch.ones(POOLED * widths[-1]))
         last = nn.Linear(widths[-1], architecture.outputs)
-        self.leave = nn.Sequential(nn.Linear(2 * widths[-1], widths[-1]), nn.SiLU(), last)
+        self.leave = nn.Sequential(nn.Linear(POOLED * widths[-1], widths[-1]), nn.SiLU(), last)
         for part in self.modules():
             if isinstance(part, nn.Conv3d) and part.weight.any():
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
@@ -55,18 +64,37 @@ class VoxelNetwork(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, fields: Tensor) -> Tensor:
+        found: Tensor = self.leave((self.pool(fields) - self.centre) / self.spread)
+        return found
+
+    def pool(self, fields: Tensor) -> Tensor:
+        """What the convolutions make of the fields, (batch, 4 × features)."""
         gains = fields.new_tensor(self.architecture.gains)[:, None, None, None]
         features = functional.silu(self.levels(self.enter(self.scale(fields) * gains)))
-        cells = (self.architecture.cells / 2**self.architecture.levels) ** 3
-        total, most = features.sum(dim=(2, 3, 4)) / cells, features.amax(dim=(2, 3, 4))
-        found: Tensor = self.leave(torch.cat([total, most], dim=1))
-        return found
+        return pool(features, self.architecture.cells / 2**self.architecture.levels)
+
+    @torch.no_grad()
+    def standardise(self, samples: Iterable[Tensor]) -> None:
+        """Lets each pooled number vary by about one from molecule to molecule, given the fields of some of them."""
+        pooled = torch.cat([self.pool(fields) for fields in samples])
+        self.centre.copy_(pooled.mean(dim=0))
+        self.spread.copy_(pooled.std(dim=0, correction=0).clamp(min=SMALLEST))
 
     def scale(self, fields: Tensor) -> Tensor:
         """Parts of their peaks u: u, √u, or log(1 + u/ε)/log(1 + 1/ε) with ε = 10⁻³; 0 in vacuum and 1 at the peak."""
         parts = fields / fields.new_tensor(self.architecture.peaks)[:, None, None, None]
         scaled = (_scale(parts[:, field], scaling) for field, scaling in enumerate(self.architecture.scalings))
         return torch.stack(list(scaled), dim=1)
+
+
+def pool(features: Tensor, edge: float) -> Tensor:
+    """(batch, features, n, n, n) to (batch, 4 × features); lengths in halves of `edge` cells, sums over its cube."""
+    along = [(torch.arange(n, device=features.device) - (n - 1) / 2) / (edge / 2) for n in features.shape[2:]]
+    x, y, z = torch.meshgrid(*(one.to(features.dtype) for one in along), indexing="ij")
+    weights = torch.stack([torch.ones_like(x), x, y, z, x * x + y * y + z * z]).flatten(1)
+    sums = features.flatten(2) @ weights.T / edge**3
+    vector = torch.sqrt(sums[..., 1:4].square().sum(dim=-1) + TINY)
+    return torch.cat([sums[..., 0], vector, sums[..., 4], features.amax(dim=(2, 3, 4))], dim=1)
 
 
 def _scale(parts: Tensor, scaling: str) -> Tensor:

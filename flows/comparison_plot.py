@@ -1,0 +1,143 @@
+"""The picture of a comparison: learning curves where there are several numbers of molecules, bars otherwise."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from storage.objects import write_object
+from training.comparison.config import KINDS, Comparison
+from training.comparison.table import Row
+
+INK, FAINT, PAPER = "#23272e", "#8a9099", "#ffffff"
+HUES = (
+    "#0f6db3",
+    "#d9662b",
+    "#2f9c6a",
+    "#9a5bb5",
+    "#c4a000",
+    "#c23b53",
+    "#4d5b6b",
+    "#17a2b8",
+)  # told apart by all eyes
+MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "rhoflow",  # the same table gives the same bytes
+}
+PANEL_WIDTH, PANEL_HEIGHT, BAR_HEIGHT = 5.6, 3.9, 0.34  # inches
+
+Panel = tuple[str, str]  # judge and measure
+
+
+def plot_comparison(comparison: Comparison, rows: Sequence[Row], file: Path) -> None:
+    """One panel for each judge and measure; nothing where nothing is judged."""
+    drawn = KINDS[comparison.kind].drawn
+    panels: dict[Panel, list[Row]] = {}
+    for row in rows:
+        if not drawn or row.measure in drawn:
+            panels.setdefault((row.judge, row.measure), []).append(row)
+    if panels:
+        with matplotlib.rc_context(STYLE):
+            figure = _draw(comparison, panels)
+            figure.savefig(file.with_name(f".{file.name}"), format="svg", metadata={"Date": None}, facecolor=PAPER)
+        content = file.with_name(f".{file.name}").read_bytes()
+        file.with_name(f".{file.name}").unlink()
+        write_object(file.parent, file.name, content)
+
+
+def _draw(comparison: Comparison, panels: Mapping[Panel, list[Row]]) -> Figure:
+    looks = {variant: (HUES[k % len(HUES)], MARKS[k % len(MARKS)]) for k, variant in enumerate(comparison.variants)}
+    is_curve = len({row.molecules for rows in panels.values() for row in rows if row.is_trained}) > 1
+    longest = max(map(len, panels.values()))
+    height = PANEL_HEIGHT if is_curve else 1.3 + BAR_HEIGHT * longest
+    figure = Figure(figsize=(PANEL_WIDTH * len(panels), height), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for (panel, rows), one in zip(panels.items(), axes, strict=True):
+        (_draw_curves if is_curve else _draw_bars)(one, rows, looks)
+        _finish(one, panel, len(comparison.judges) > 1)
+    figure.suptitle(comparison.title, x=0.012, ha="left", fontsize=12, fontweight="bold")
+    return figure
+
+
+def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str, str]]) -> None:
+    """Both axes logarithmic; bands are intervals over molecules, whiskers the spread over seeds."""
+    trained = [row for row in rows if row.is_trained]
+    sizes = sorted({row.molecules for row in trained if row.molecules})
+    for variant, (hue, mark) in looks.items():
+        line = [row for row in trained if row.method == variant and row.molecules]
+        counts, means = [row.molecules or 0 for row in line], [row.mean for row in line]
+        low, high = ([getattr(row, end) or row.mean for row in line] for end in ("low", "high"))
+        axes.fill_between(counts, low, high, color=hue, alpha=0.16, linewidth=0)
+        spreads = [row.spread or 0.0 for row in line]
+        axes.errorbar(
+            counts, means, spreads, color=hue, marker=mark, markersize=5, linewidth=1.8, capsize=2.5, label=variant
+        )
+        for row in trained:
+            if row.method == variant and row.molecules == 0:
+                _draw_level(axes, row.mean, f"{variant}, no training", hue)
+    for row in rows:
+        if not row.is_trained and row.molecules is None:
+            _draw_level(axes, row.mean, row.method, FAINT)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("training molecules")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if len(looks) > 1:
+        axes.legend(frameon=False, loc="best")
+
+
+def _draw_level(axes: Axes, height: float, name: str, hue: str) -> None:
+    axes.axhline(height, color=hue, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
+    axes.annotate(
+        name, (1, height), (-4, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+        ha="right", va="bottom", fontsize=8, color=hue,
+    )  # fmt: skip
+
+
+def _draw_bars(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str, str]]) -> None:
+    """From the top down: variants, then what needs no training."""
+    for place, row in enumerate(rows):
+        hue = looks[row.method][0] if row.is_trained else "#c9ced6"
+        axes.barh(place, row.mean, color=hue, height=0.66)
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [place, place], color=INK, linewidth=1.2)
+        axes.annotate(
+            f"{row.mean:.3g}",
+            (row.high or row.mean, place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_yticks(range(len(rows)), [row.method for row in rows])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.14 * max(row.high or row.mean for row in rows))
+    axes.set_ylabel("")
+
+
+def _finish(axes: Axes, panel: Panel, names_judge: bool) -> None:
+    judge, measure = panel
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    is_curve = axes.get_xscale() == "log"
+    (axes.set_ylabel if is_curve else axes.set_xlabel)(measure)
+    axes.grid(axis="both" if is_curve else "x", color="#e6e9ed", linewidth=0.7)
+    axes.set_axisbelow(True)
+    if names_judge:
+        axes.set_title(judge, loc="left", fontsize=10, color=INK)

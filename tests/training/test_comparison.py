@@ -1,0 +1,298 @@
+"""A comparison trains and judges every cell once, whatever interrupts it, and flatters none."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.compare import compare
+from storage.errors import RequestError, StoreError
+from tests.training.gaussians import make_conformer, write_conformers, write_store
+from training.catalog import read_catalog
+from training.comparison.config import read_comparison
+from training.comparison.trial import Trial
+from training.config import SuperresConfig
+from training.evaluation import evaluate_superres
+from training.subsets import choose_molecules
+from training.superres import train_superres
+from training.tensor_files import read_tensors
+from training.trained import load_model
+
+CONFIG = """
+title = "Two widths"
+molecules = [4, 8]
+seeds = [1, 2]
+[train]
+store = "{store}"
+steps = 6
+crop = 16
+depth = 1
+checkpoint_steps = 3
+device = "cpu"
+workers = 0
+[variants.narrow]
+width = 2
+[variants.wide]
+width = 4
+"""
+QUICK = SuperresConfig(steps=6, batch=2, crop=16, width=4, depth=1, checkpoint_steps=3, device="cpu", workers=0)
+
+
+def write_config(folder: Path, store: Path, *changes: tuple[str, str]) -> Path:
+    text = CONFIG.format(store=store)
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    file = folder / "comparison.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.fixture(scope="module")
+def compared(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compared")
+    compare(write_config(folder, store), folder / "run", workers=1, resume=False)
+    return folder
+
+
+def test_every_cell_is_an_ordinary_run(store: Path, compared: Path) -> None:
+    for variant, width in (("narrow", 2), ("wide", 4)):
+        for molecules in (4, 8):
+            for seed in (1, 2):
+                run = compared / "run" / variant / str(molecules) / str(seed)
+                config = json.loads((run / "config.json").read_text())
+                assert (config["width"], config["molecules"], config["seed"]) == (width, molecules, seed)
+                assert len(evaluate_superres(run, store).scores) == 5
+
+
+def test_the_table_says_what_the_evaluations_say(store: Path, compared: Path) -> None:
+    table = json.loads((compared / "run" / "comparison.json").read_text())
+    rows = {(row["method"], row["molecules"]): row for row in table["rows"] if row["measure"] == "NMAE, %"}
+    runs = [compared / "run" / "wide" / "8" / str(seed) for seed in (1, 2)]
+    means = [100 * evaluate_superres(run, store).model_nmae for run in runs]
+    wide = rows["wide", 8]
+    assert wide["mean"] == pytest.approx(np.mean(means))
+    assert wide["spread"] == pytest.approx(abs(means[0] - means[1]) / np.sqrt(2))
+    assert wide["low"] < wide["mean"] < wide["high"]
+    assert wide["ratio"] == pytest.approx(wide["mean"] / rows["narrow", 8]["mean"])
+    assert rows["narrow", 8]["ratio"] is None
+    assert rows["guess guess", None]["mean"] == pytest.approx(100 * evaluate_superres(runs[0], store).guess_nmae)
+    assert sum(name == "Fourier, coarse target" for name, _ in rows) == 1  # floors stand there once
+    with (compared / "run" / "comparison.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(table["rows"])
+    assert (compared / "run" / "comparison.svg").read_text().startswith("<?xml")
+
+
+def test_a_finished_comparison_does_nothing_again(compared: Path) -> None:
+    run = compared / "run"
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("best.pt")}
+    table = (run / "comparison.json").read_bytes(), (run / "comparison.svg").read_bytes()
+    text = compare(compared / "comparison.toml", run, workers=1, resume=True)
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("best.pt")} == before
+    assert ((run / "comparison.json").read_bytes(), (run / "comparison.svg").read_bytes()) == table
+    assert "test: 5 samples of 5 molecules" in text
+    with pytest.raises(RequestError, match="holds a comparison already: add --resume"):
+        compare(compared / "comparison.toml", run, workers=1, resume=False)
+
+
+def test_cells_in_processes_of_their_own_give_the_same(store: Path, compared: Path, tmp_path: Path) -> None:
+    compare(write_config(tmp_path, store), tmp_path / "run", workers=4, resume=False)
+    assert (tmp_path / "run/comparison.json").read_bytes() == (compared / "run/comparison.json").read_bytes()
+
+
+def test_a_killed_comparison_goes_on_to_the_same_table(store: Path, compared: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, store)
+    script = (
+        "import torch; torch.set_num_threads(1); from pathlib import Path; from flows.compare import compare; "
+        f"compare(Path({str(config)!r}), Path({str(tmp_path / 'run')!r}), 1, True)"
+    )
+    for wanted in ("narrow/4/1/checkpoint.pt", "narrow/8/1/judged.json", "wide/4/2/best.pt"):
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL) as process:
+            while not (tmp_path / "run" / wanted).exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+    assert not (tmp_path / "run/wide/8/2/judged.json").exists()
+    compare(config, tmp_path / "run", workers=1, resume=True)
+    assert (tmp_path / "run/comparison.json").read_bytes() == (compared / "run/comparison.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("width = 4", "width = 6", r"was begun with variants.wide.width = 4, not 6: restore the config"),
+        ("[4, 8]", "[4, 9]", r"was begun with molecules = \[4, 8\], not \[4, 9\]"),
+        ("[variants.wide]", "[judges.again]\nrotations = 2\n[variants.wide]", r"judges.test.store = False, not None"),
+    ],
+)
+def test_a_changed_config_is_refused_by_its_key(
+    store: Path, compared: Path, tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        compare(write_config(tmp_path, store, (before, after)), compared / "run", workers=1, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("title", "titel", r"comparison.toml: titel = 'Two widths': unknown key; did you mean title\?"),
+        ("width = 4", "widht = 4", r"comparison.toml: variants.wide: widht = 4: unknown key; did you mean width\?"),
+        ("title", 'kind = "supper"\ntitle', r"kind = 'supper': use superres"),
+        ("[4, 8]", "[4, 4]", r"molecules = \[4, 4\]: each number once"),
+        ("[4, 8]", "[4, -8]", r"molecules = \[4, -8\]: each must be 0 or greater"),
+        ("[4, 8]", '["4"]', r"molecules = '4': must be whole numbers"),
+        ("[4, 8]", "[0]", r"molecules = \[0\]: no training at all needs a model to start from"),
+        ("width = 4", "width = 4\nseed = 3", r"variants.wide.seed = 3: the comparison's own seeds says it"),
+        ("title", "seconds = 3\ntitle", r"train.steps = 6: the comparison's own seconds says it"),
+        ("title", "seconds = 0\ntitle", r"seconds = 0: must be above 0"),
+        ("[variants.wide]", "[variants.'a/b']", r"variants.'a/b': names a folder"),
+        ("[variants.wide]", "[judges.x]\nsplits = 3\n[variants.wide]", r"judges.x: splits = 3: unknown key; did you"),
+        ("[variants.wide]", "[judges.x]\nrotations = -1\n[variants.wide]", r"judges.x: rotations = -1: must be 0"),
+    ],
+)
+def test_a_wrong_config_names_file_key_value_and_remedy(
+    store: Path, tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        compare(write_config(tmp_path, store, (before, after)), tmp_path / "run", workers=1, resume=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_molecules_are_always_the_same_ones_and_others(tmp_path: Path) -> None:
+    first = read_catalog([write_store(tmp_path / "first.zarr", {"train": 12})], "train", ())
+    grown = read_catalog([write_store(tmp_path / "grown.zarr", {"train": 20})], "train", ())
+    subsets = [set(choose_molecules(first, count).ids) for count in (3, 7, 12)]
+    assert [len(subset) for subset in subsets] == [3, 7, 12]
+    assert subsets[0] < subsets[1] < subsets[2]
+    assert subsets[0] != set(first.ids[:3])
+    assert [id for id in choose_molecules(grown, 12).ids if id in subsets[2]]
+    with pytest.raises(RequestError, match=r"molecules = 13: .*first.zarr has 12 in its training split"):
+        choose_molecules(first, 13)
+
+
+def test_a_subset_holds_all_conformers_of_its_molecules(store: Path) -> None:
+    catalog = read_catalog([store], "train", ())
+    twins = replace(catalog, table=catalog.table.assign(group=[str(k // 2) for k in range(16)]))
+    chosen = choose_molecules(twins, 3).table["group"].tolist()
+    assert len(chosen) == 6
+    assert all(chosen.count(group) == 2 for group in chosen)
+
+
+def test_only_the_subset_counts_as_seen(compared: Path) -> None:
+    origin = load_model(compared / "run/wide/4/1").origin
+    assert sum(group.startswith("train") for group in origin.groups) == 4
+    assert sum(group.startswith("validation") for group in origin.groups) == 3
+    assert len(evaluate_superres(compared / "run/wide/4/1", write_store_of_unseen(compared, origin.groups)).scores) == 1
+
+
+def write_store_of_unseen(folder: Path, seen: list[str]) -> Path:
+    assert "other-test-0" not in seen
+    return write_store(folder / "unseen.zarr", {"test": 1}, prefix="other-")
+
+
+def test_a_training_starts_from_another_and_has_seen_what_that_saw(store: Path, compared: Path, tmp_path: Path) -> None:
+    started = compared / "run/wide/4/1"
+    other = write_store(tmp_path / "other.zarr", {"train": 4, "validation": 1, "test": 1}, prefix="other-")
+    config = replace(QUICK, store=(other,), start=str(started), learning_rate=1e-9)
+    train_superres(config, tmp_path / "run")
+    model, before = load_model(tmp_path / "run"), load_model(started)
+    assert model.network.architecture == before.network.architecture  # its normalisation too
+    for name, weights in model.network.state_dict().items():
+        assert np.allclose(weights, before.network.state_dict()[name], atol=1e-6)
+    assert set(before.origin.groups) < set(model.origin.groups)
+    assert {"other-train-0", "other-validation-0"} <= set(model.origin.groups)
+    with pytest.raises(StoreError, match="samples are molecules that the model was trained on"):
+        evaluate_superres(tmp_path / "run", store, split="train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 6}, r'start = ".*wide/4/1": has width = 4, not 6: make the config like it'),
+        ({"model": "published", "crop": 0}, r"has kind = 'unet', not 'published'"),
+        ({"input": "target", "target": "guess"}, r"has input = 'guess', not 'target'"),
+    ],
+)
+def test_starting_from_something_else_is_refused(
+    store: Path, compared: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    config = replace(QUICK, store=(store,), start=str(compared / "run/wide/4/1"), **change)
+    with pytest.raises(RequestError, match=message):
+        train_superres(config, tmp_path / "run")
+    with pytest.raises(RequestError, match="neither the folder of a training run nor a model that comes with rhoflow"):
+        train_superres(replace(config, start="nowhere"), tmp_path / "run")
+
+
+def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, tmp_path: Path) -> None:
+    started = compared / "run/wide/4/1"
+    config = write_config(tmp_path, store, ("[4, 8]", "[0, 8]"), ("width = 4", f'width = 4\nstart = "{started}"'))
+    assert [cell.folder for cell in read_comparison(config).cells()] == [
+        "narrow/8/1", "narrow/8/2", "wide/0/1", "wide/8/1", "wide/8/2"
+    ]  # fmt: skip
+    compare(config, tmp_path / "run", workers=1, resume=False)
+    weights = [read_tensors(run, "best.pt")["weights"] for run in (started, tmp_path / "run/wide/0/1")]
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    rows = json.loads((tmp_path / "run/comparison.json").read_text())["rows"]
+    (row,) = [row for row in rows if row["molecules"] == 0 and row["measure"] == "NMAE, %"]
+    assert row["mean"] == pytest.approx(100 * evaluate_superres(started, store).model_nmae)
+
+
+def test_learning_rates_are_chosen_by_validation(store: Path, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, store, ("molecules", "learning_rates = [1e-9, 3e-3]\nmolecules"), ("steps = 6", "steps = 30")
+    )
+    compare(config, tmp_path / "run", workers=1, resume=False)
+    tuned = json.loads((tmp_path / "run/wide/tuning/0.003/tuned.json").read_text())
+    assert tuned["steps"] == 6
+    assert json.loads((tmp_path / "run/wide/tuning/0.003/config.json").read_text())["molecules"] == 8
+    untouched = json.loads((tmp_path / "run/wide/tuning/1e-09/tuned.json").read_text())
+    assert tuned["lowest_validation"] < untouched["lowest_validation"]
+    assert json.loads((tmp_path / "run/wide/4/2/config.json").read_text())["learning_rate"] == 3e-3
+    table = json.loads((tmp_path / "run/comparison.json").read_text())
+    assert table["variants"]["wide"]["learning_rate"] == 3e-3
+
+
+def test_seconds_become_steps_once(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.comparison.trial.LONGEST", 0.1)
+    config = write_config(tmp_path, store, ("title", "seconds = 0.3\ntitle"), ("steps = 6\n", ""), ("[4, 8]", "8"))
+    compare(config, tmp_path / "run", workers=1, resume=False)
+    trial = Trial(**json.loads((tmp_path / "run/wide/trial.json").read_text()))
+    assert trial.step > 0
+    assert trial.validation > 0
+    assert trial.clock == "CPU time of all threads over their number"
+    steps = [json.loads((tmp_path / f"run/wide/8/{seed}/config.json").read_text())["steps"] for seed in (1, 2)]
+    assert steps == [trial.count_steps(0.3, 3)] * 2
+    (tmp_path / "run/wide/8/2/judged.json").unlink()
+    before = (tmp_path / "run/comparison.json").read_bytes()
+    compare(config, tmp_path / "run", workers=1, resume=True)
+    assert (tmp_path / "run/comparison.json").read_bytes() == before
+
+
+def test_steps_fill_the_time_with_their_validations() -> None:
+    trial = Trial(step=0.5, validation=10, clock="", threads=1, timed_steps=9, parameters=1)
+    assert trial.count_steps(seconds=610, checkpoint_steps=100) == 1000  # 500 s of steps, 11 validations
+
+
+def test_conformers_of_training_are_judged_only_as_such(store: Path, compared: Path, tmp_path: Path) -> None:
+    run = compared / "run/wide/8/1"
+    seen = [make_conformer(group) for group in load_model(run).origin.groups if group.startswith("train")][:2]
+    same = write_conformers(tmp_path / "same.zarr", [("test", replace(one, positions=-one.positions)) for one in seen])
+    bent = write_conformers(
+        tmp_path / "bent.zarr", [("test", replace(one, positions=1.1 * one.positions)) for one in seen]
+    )
+    with pytest.raises(StoreError, match=r"5 test samples are of molecules that the model was not trained on"):
+        evaluate_superres(run, store, conformers_of_training=True)
+    with pytest.raises(StoreError, match=r"same.zarr: 2 test samples have the very geometries that the model was"):
+        evaluate_superres(run, same, conformers_of_training=True)
+    with pytest.raises(StoreError, match=r"bent.zarr: 2 test samples are molecules that the model was trained on"):
+        evaluate_superres(run, bent)
+    evaluation = evaluate_superres(run, bent, conformers_of_training=True)
+    assert "on 2 samples of molecules it was trained on" in str(evaluation)

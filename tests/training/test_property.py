@@ -1,0 +1,185 @@
+"""Property models learn from voxels what the mean does not know, and go on after a kill as if nothing had happened."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from storage.errors import RequestError, RhoflowError, StoreError
+from storage.reader import Dataset
+from tests.training.property_store import build_chains
+from training.batch import Draw
+from training.catalog import read_catalog
+from training.channel_boxes import ChannelBoxes, find_channels
+from training.config import PropertyConfig
+from training.evaluation import evaluate_superres
+from training.labels import read_labels
+from training.models.voxel_cnn import VoxelArchitecture, VoxelNetwork, pool
+from training.parallel import Team
+from training.property import PropertyTask, train_property
+from training.property_evaluation import evaluate_property
+from training.property_model import load_property_model
+from training.symmetries import ROTATIONS, turn
+from training.tensor_files import read_tensors
+
+QUICK = PropertyConfig(
+    targets=("worth_kcal",), steps=6, batch=4, width=4, levels=2, checkpoint_steps=3, workers=0, device="cpu"
+)
+LEARNING = replace(QUICK, steps=240, batch=8, width=8, checkpoint_steps=60, learning_rate=2e-3, averaging=0.98)
+EVERYTHING = ("density", "gradient", "shape", "atoms")
+
+
+@pytest.fixture(scope="session")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return build_chains(tmp_path_factory.mktemp("property") / "chains")
+
+
+def on(chains: Dataset, config: PropertyConfig, **changes: object) -> PropertyConfig:
+    return replace(config, store=(chains.store,), **changes)  # type: ignore[arg-type]
+
+
+def weights(run: Path) -> bytes:
+    state = read_tensors(run, "checkpoint.pt")
+    return b"".join(tensor.numpy().tobytes() for part in ("network", "averaged") for tensor in state[part].values())
+
+
+@pytest.mark.parametrize("representation", [("atoms",), EVERYTHING])
+def test_it_learns_what_the_mean_does_not_know(
+    chains: Dataset, tmp_path: Path, representation: tuple[str, ...]
+) -> None:
+    train_property(on(chains, LEARNING, representation=representation), tmp_path)
+    evaluation = evaluate_property(tmp_path, chains.store, rotations=2)
+    assert len(evaluation.ids) > 5
+    assert evaluation.mean_errors(0).mean() > 1.5 * evaluation.errors(0).mean()
+
+
+def test_an_untrained_network_predicts_the_mean(chains: Dataset, tmp_path: Path) -> None:
+    task = PropertyTask(on(chains, QUICK), tmp_path, Team(torch.device("cpu")))
+    task.keep(task.network, 0)
+    evaluation = evaluate_property(tmp_path, chains.store)
+    assert evaluation.errors(0) == pytest.approx(evaluation.mean_errors(0), rel=1e-5)
+    train = chains.table[chains.table["split"] == "train"]["worth_kcal"]
+    assert evaluation.mean == pytest.approx([train.mean()])
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(
+    chains: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = on(chains, QUICK, representation=EVERYTHING)
+    train_property(config, tmp_path / "whole")
+    real = PropertyTask.validate
+
+    def interrupt(task: PropertyTask, network: torch.nn.Module) -> float:
+        if (tmp_path / "cut" / "checkpoint.pt").exists():
+            raise RhoflowError("killed")
+        return real(task, network)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PropertyTask, "validate", interrupt)
+        with pytest.raises(RhoflowError, match="killed"):
+            train_property(config, tmp_path / "cut")
+    train_property(config, tmp_path / "cut", resume=True)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_missing_labels_neither_teach_nor_count(chains: Dataset, tmp_path: Path) -> None:
+    config = on(chains, QUICK, targets=("worth_kcal", "rare_D"))
+    task = PropertyTask(config, tmp_path / "run", Team(torch.device("cpu")))
+    known = read_labels(task.training, ("rare_D",))
+    assert 0 < np.isnan(known).sum() < len(known)
+    assert task.standard.means[1] == pytest.approx(np.nanmean(known))
+    batch = task.learnt.read([Draw(sample, 0) for sample in range(len(task.training))])
+    share = task.measure(task.network, batch)
+    strange = replace(batch, target=torch.where(batch.judged, batch.target, 1e6))
+    assert task.measure(task.network, strange) == share
+    assert share.weight == batch.judged.sum() < batch.judged.numel()
+    train_property(config, tmp_path / "run")
+    record = evaluate_and_read(tmp_path / "run", chains)
+    rare = record["targets"]["rare_D"]
+    assert rare["unit"] == "D"
+    assert rare["samples"] == sum(value is not None for value in rare["known"]) < len(record["ids"])
+
+
+def evaluate_and_read(run: Path, chains: Dataset) -> dict:  # type: ignore[type-arg]
+    evaluate_property(run, chains.store)
+    record: dict = json.loads((run / "evaluation.json").read_text())  # type: ignore[type-arg]
+    return record
+
+
+@pytest.mark.parametrize(("label", "fault"), [("weight", "is not there"), ("word", "is text, no number")])
+def test_an_unknown_label_is_named_with_those_there_are(
+    chains: Dataset, tmp_path: Path, label: str, fault: str
+) -> None:
+    with pytest.raises(StoreError, match=rf"label '{label}' {fault}; its labels with numbers are worth_kcal, rare_D"):
+        train_property(on(chains, QUICK, targets=(label,)), tmp_path)
+
+
+def test_an_unknown_channel_is_named_with_those_there_are(chains: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no channel 'charge', only rho, rho_gradient, atom_types, shape"):
+        train_property(on(chains, QUICK, representation=("charge",)), tmp_path)
+
+
+def test_atoms_outside_the_cube_are_refused(chains: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"samples, the first of them .* have atoms outside a cube of 4 cells"):
+        train_property(on(chains, QUICK, cells=4), tmp_path)
+
+
+def test_channels_are_stacked_in_the_middle_of_the_cube(chains: Dataset) -> None:
+    catalog = read_catalog([chains.store], "train", ())
+    boxes = ChannelBoxes(catalog, find_channels(chains, EVERYTHING), read_labels(catalog, ("worth_kcal",)), 24)
+    cube = boxes.read_turned(3, 0)[0].numpy()
+    sample = chains[catalog.ids[3]]
+    first = (24 - sample.grid.shape[0]) // 2
+    inner = (slice(first, first + sample.grid.shape[0]),) * 3
+    stored = sample.channels
+    expected = np.stack([stored["rho"], stored["rho_gradient"], stored["shape"], *stored["atom_types"]])
+    assert np.array_equal(cube[:, *inner], expected)
+    cube[:, *inner] = 0
+    assert not cube.any()
+    for rotation in (ROTATIONS[5], ROTATIONS[17]):
+        again = boxes.read_turned(3, rotation)[0].numpy()
+        assert np.array_equal(again, turn(boxes.read_turned(3, 0)[0].numpy(), rotation))
+
+
+def test_pooling_is_the_same_for_every_rotation() -> None:
+    torch.manual_seed(1)
+    network = VoxelNetwork(VoxelArchitecture(("log",), (1.0,), (1.0,), 8, 2, 1, 3, 1))
+    features = torch.rand(1, 2, 4, 4, 4)
+    pooled = [pool(torch.from_numpy(turn(features.numpy(), rotation).copy()), 4) for rotation in ROTATIONS]
+    assert all(torch.allclose(one, pooled[0], atol=1e-6) for one in pooled)
+    assert network(torch.zeros(2, 1, 8, 8, 8)).tolist() == [[0.0], [0.0]]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # PyTorch Geometric's own
+@pytest.mark.parametrize("model", ["ridge", "forest", "schnet"])
+def test_the_controls_beat_the_mean(chains: Dataset, tmp_path: Path, model: str) -> None:
+    steps = 60 if model == "schnet" else 1
+    config = on(chains, LEARNING, model=model, steps=steps, checkpoint_steps=20, targets=("worth_kcal", "rare_D"))
+    train_property(config, tmp_path)
+    evaluation = evaluate_property(tmp_path, chains.store)
+    assert evaluation.mean_errors(0).mean() > 1.3 * evaluation.errors(0).mean()
+    assert load_property_model(tmp_path).kind == model
+    with pytest.raises(RequestError, match="rotations 2: this model sees no voxels"):
+        evaluate_property(tmp_path, chains.store, rotations=2)
+
+
+def test_a_fitted_forest_is_that_of_scikit_learn() -> None:
+    from sklearn.ensemble import RandomForestRegressor
+
+    from training.property_fit import TREES, fit_forest
+
+    random = np.random.default_rng(1)
+    bits, labels = random.integers(0, 3, (40, 30)).astype(np.float64), random.normal(size=(40, 1))
+    expected = RandomForestRegressor(TREES, max_features=1 / 3, random_state=5).fit(bits, labels[:, 0])
+    unseen = random.integers(0, 3, (9, 30)).astype(np.float64)
+    found = fit_forest((bits, labels), (bits, labels), 5)(torch.from_numpy(unseen).float())
+    assert found[:, 0].numpy() == pytest.approx(expected.predict(unseen), rel=1e-5)
+
+
+def test_a_property_model_is_no_model_of_densities(chains: Dataset, tmp_path: Path) -> None:
+    train_property(on(chains, QUICK), tmp_path)
+    with pytest.raises(RequestError, match="predicts properties"):
+        evaluate_superres(tmp_path, chains.store)

@@ -1,0 +1,164 @@
+"""What a comparison has to do, in order: each job leaves a record last, and is done when that is there."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from storage.errors import RequestError
+from storage.objects import Json, has_object, read_record, write_record
+from training.comparison.config import KINDS, Cell, Comparison, comparison_values
+from training.comparison.kind import Judge, Judgement, Scores
+from training.comparison.trial import Trial, time_steps
+from training.config import TrainingConfig
+from training.curves import read_lowest
+from training.loop import Diverged
+
+CONFIG, TRIAL, TUNED, JUDGED = "comparison_config.json", "trial.json", "tuned.json", "judged.json"
+TUNING_SHARE = 0.2  # of the steps of a training, for each learning rate that is tried
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that a process of its own can do."""
+
+    name: str
+    run: Path  # of the comparison
+    record: str
+    work: Callable[[], None]
+
+    @property
+    def is_done(self) -> bool:
+        return has_object(self.run, self.record)
+
+
+def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
+    """Write down what is compared, or check that it goes on as it began. Raises RequestError naming the key."""
+    values = comparison_values(comparison)
+    if not has_object(run, CONFIG):
+        write_record(run, CONFIG, values)
+        return
+    if not resume:
+        raise RequestError(f"{run} holds a comparison already: add --resume to go on with it, or name a new folder")
+    begun = read_record(run, CONFIG)
+    for key in dict.fromkeys([*begun, *values]):
+        if begun.get(key) != values.get(key):
+            raise RequestError(
+                f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
+                "restore the config, or compare in a new folder"
+            )
+
+
+def list_stages(comparison: Comparison, run: Path) -> list[list[Job]]:
+    """Jobs of one stage may be done at once, those of the next one need them. Trials are timed: one by one."""
+    trials = [
+        [Job(f"{variant}: steps", run, f"{variant}/{TRIAL}", partial(try_out, comparison, run, variant))]
+        for variant in (comparison.variants if comparison.seconds else ())
+    ]
+    tuning = [
+        Job(
+            f"{variant}: learning rate {rate:g}",
+            run,
+            f"{_tuning_folder(variant, rate)}/{TUNED}",
+            partial(tune, comparison, run, variant, rate),
+        )
+        for variant in comparison.variants
+        for rate in comparison.learning_rates
+    ]
+    cells = [
+        Job(cell.folder, run, f"{cell.folder}/{JUDGED}", partial(train_cell, comparison, run, cell))
+        for cell in comparison.cells()
+    ]
+    return [*trials, tuning, cells]
+
+
+def try_out(comparison: Comparison, run: Path, variant: str) -> None:
+    """Its largest training, which is the one for the first seed as well."""
+    config = _largest(comparison, variant)
+    trial = time_steps(KINDS[comparison.kind], config, run / variant)
+    write_record(run, f"{variant}/{TRIAL}", asdict(trial))
+
+
+def tune(comparison: Comparison, run: Path, variant: str, rate: float) -> None:
+    """A learning rate on a share of the steps; what counts is the validation split."""
+    config = _with_steps(_largest(comparison, variant), comparison, run, variant)
+    short = replace(config, steps=max(1, round(TUNING_SHARE * config.steps)), learning_rate=rate)
+    folder = run / _tuning_folder(variant, rate)
+    try:
+        KINDS[comparison.kind].train(short, folder, resume=True)
+        lowest: float | None = read_lowest(folder)
+    except Diverged:
+        lowest = None
+    write_record(folder, TUNED, {"learning_rate": rate, "steps": short.steps, "lowest_validation": lowest})
+
+
+def train_cell(comparison: Comparison, run: Path, cell: Cell) -> None:
+    """An ordinary training and its judgements."""
+    kind, folder = KINDS[comparison.kind], run / cell.folder
+    config = configure_cell(comparison, run, cell)
+    if cell.molecules == 0:
+        kind.adopt(config, folder)
+    else:
+        kind.train(config, folder, resume=True)
+    judged = {}
+    for name, judge in comparison.judges.items():
+        judgement = kind.judge_run(folder, judge.store or config.store[0], judge)
+        judged[name] = {"judge": _judge_values(judge, config), **asdict(judgement)}
+    write_record(folder, JUDGED, judged)
+
+
+def configure_cell(comparison: Comparison, run: Path, cell: Cell) -> TrainingConfig:
+    """Needs the trials and the tuning."""
+    config = replace(comparison.variants[cell.variant], molecules=cell.molecules or 0, seed=cell.seed)
+    config = _with_steps(config, comparison, run, cell.variant)
+    if not comparison.learning_rates:
+        return config
+    return replace(config, learning_rate=choose_rate(comparison, run, cell.variant))
+
+
+def choose_rate(comparison: Comparison, run: Path, variant: str) -> float:
+    """The one with the lowest validation. Raises RequestError where every one diverged."""
+    tuned = [read_record(run, f"{_tuning_folder(variant, rate)}/{TUNED}") for rate in comparison.learning_rates]
+    lowest: dict[float, Any] = {one["learning_rate"]: one["lowest_validation"] for one in tuned}  # type: ignore[misc]
+    known = {rate: score for rate, score in lowest.items() if score is not None}
+    if not known:
+        raise RequestError(f"{run / variant}: training diverged at every one of learning_rates: try lower ones")
+    return min(known, key=lambda rate: known[rate])
+
+
+def read_trial(run: Path, variant: str) -> Trial:
+    return Trial(**read_record(run, f"{variant}/{TRIAL}"))  # type: ignore[arg-type]
+
+
+def read_judgements(run: Path, cell: Cell) -> dict[str, Judgement]:
+    """By judge; none where the cell is not done."""
+    if not has_object(run, f"{cell.folder}/{JUDGED}"):
+        return {}
+    record: dict[str, Any] = dict(read_record(run, f"{cell.folder}/{JUDGED}"))
+    return {
+        name: Judgement(
+            Scores(**judged["model"]), {floor: Scores(**scores) for floor, scores in judged["floors"].items()}
+        )
+        for name, judged in record.items()
+    }
+
+
+def _largest(comparison: Comparison, variant: str) -> TrainingConfig:
+    largest = max((size or 0 for size in comparison.molecules), default=0)
+    molecules = 0 if None in comparison.molecules else largest
+    return replace(comparison.variants[variant], molecules=molecules, seed=comparison.seeds[0])
+
+
+def _with_steps(config: TrainingConfig, comparison: Comparison, run: Path, variant: str) -> TrainingConfig:
+    if not comparison.seconds:
+        return config
+    return replace(config, steps=read_trial(run, variant).count_steps(comparison.seconds, config.checkpoint_steps))
+
+
+def _tuning_folder(variant: str, rate: float) -> str:
+    return f"{variant}/tuning/{rate:g}"
+
+
+def _judge_values(judge: Judge, config: TrainingConfig) -> dict[str, Json]:
+    return {**vars(judge), "store": str(judge.store or config.store[0])}

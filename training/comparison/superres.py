@@ -1,0 +1,75 @@
+"""Super-resolution models, compared: scored by their evaluation, with the guess and interpolation beside them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storage.objects import Location
+from storage.reader import open_dataset
+from training.checkpoint import claim_run
+from training.comparison.kind import Judge, Judgement, Scores
+from training.config import SuperresConfig
+from training.evaluation import Evaluation, evaluate_superres
+from training.loop import Task
+from training.methods import MODEL
+from training.parallel import Team, assemble_team
+from training.scores import Errors
+from training.superres import SuperresTask, train_superres
+from training.trained import load_model, locate_run, save_model
+
+MEASURES: Mapping[str, Callable[[Errors], float]] = {
+    "NMAE, %": lambda errors: 100 * errors.nmae,
+    "electron error, e": lambda errors: abs(errors.electron_error),
+    "largest error, e/bohr³": lambda errors: errors.largest,
+    "dipole error, debye": lambda errors: errors.dipole,
+    "quadrupole error, debye·Å": lambda errors: errors.quadrupole,
+}
+TURNED: Mapping[str, Callable[[Errors], float]] = {
+    "NMAE turned, %": lambda errors: 100 * float(np.mean(errors.turned_nmae)),
+    "NMAE spread when turned, %": lambda errors: 100 * float(np.std(errors.turned_nmae)),
+}
+
+
+class Superres:
+    """The kind `superres`."""
+
+    config: type[SuperresConfig] = SuperresConfig
+    drawn: tuple[str, ...] = ("NMAE, %",)
+
+    def open(self, config: SuperresConfig, run: Path, team: Team) -> Task[Any]:
+        return SuperresTask(config, run, team)
+
+    def train(self, config: SuperresConfig, run: Path, *, resume: bool) -> None:
+        train_superres(config, run, resume=resume)
+
+    def adopt(self, config: SuperresConfig, run: Path) -> None:
+        with assemble_team("cpu") as team:
+            claim_run(run, config, True, team)
+        save_model(run, load_model(locate_run(config.start)))
+
+    def judge_run(self, run: Path, store: Location, judge: Judge) -> Judgement:
+        evaluation = evaluate_superres(
+            run,
+            store,
+            split=judge.split,
+            rotations=judge.rotations,
+            conformers_of_training=judge.conformers_of_training,
+        )
+        groups = open_dataset(store).table["group"]
+        molecules = tuple(str(groups[score.id]) for score in evaluation.scores)
+        methods = {name: _list_errors(evaluation, name, molecules) for name in evaluation.summary}
+        names = {name: _name_floor(name, load_model(run).origin.input) for name in methods if name != MODEL}
+        return Judgement(methods[MODEL], {names[name]: methods[name] for name in names})
+
+
+def _list_errors(evaluation: Evaluation, method: str, molecules: tuple[str, ...]) -> Scores:
+    errors = [score.methods[method] for score in evaluation.scores]
+    measures = {**MEASURES, **(TURNED if evaluation.rotations else {})}
+    return Scores(molecules, {name: tuple(measure(one) for one in errors) for name, measure in measures.items()})
+
+
+def _name_floor(method: str, input: str) -> str:
+    """("guess", "xtb") → "guess xtb": variants may have different ones."""
+    return method.replace("guess", f"guess {input}") if method.endswith("guess") else method

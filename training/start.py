@@ -1,0 +1,43 @@
+"""Training that begins where another model ended: with its weights, its normalisation, and what it has seen."""
+
+from dataclasses import replace
+
+from storage.errors import RequestError
+from training.models.build import Network, architecture_values
+from training.trained import Model, Origin, load_model, locate_run
+from training.unseen import check_spacing
+
+SET_BY_DATA = "peak"  # of an architecture: the normalisation, which stays the started model's
+
+
+def load_start(name: str, network: Network, origin: Origin) -> Model:
+    """The run or model of that name, in place of a new network of a training on `origin`.
+
+    Raises RequestError where it is of another architecture or learnt something else, StoreError where its cells differ.
+    """
+    model = load_model(locate_run(name))
+    begun, wanted = (architecture_values(one.architecture) for one in (model.network, network))
+    for key, value in wanted.items():
+        if key != SET_BY_DATA:
+            _check(name, key, begun.get(key), value)
+    for key in ("input", "target"):
+        _check(name, key, getattr(model.origin, key), getattr(origin, key))
+    check_spacing(model.origin, origin.spacing, origin.stores[0])
+    return model
+
+
+def add_origins(origin: Origin, before: Origin) -> Origin:
+    """What was seen in both trainings counts as seen."""
+    return replace(
+        origin,
+        stores=list(dict.fromkeys([*origin.stores, *before.stores])),
+        groups=sorted({*origin.groups, *before.groups}),
+        elements=sorted({*origin.elements, *before.elements}),
+    )
+
+
+def _check(name: str, key: str, begun: object, wanted: object) -> None:
+    if begun != wanted:
+        raise RequestError(
+            f'start = "{name}": has {key} = {begun!r}, not {wanted!r}: make the config like it, or start from another'
+        )

@@ -1,0 +1,26 @@
+"""Fewer molecules than a store has: nested subsets, so that more of them are always the same ones and others."""
+
+import hashlib
+
+import numpy as np
+
+from storage.errors import RequestError
+from training.catalog import Catalog
+
+
+def choose_molecules(catalog: Catalog, count: int) -> Catalog:
+    """All samples of so many molecules (groups), the first by a hash of their names. 0: all.
+
+    Raises RequestError where there are fewer.
+    """
+    if not count:
+        return catalog
+    groups = [str(group) for group in catalog.table["group"]]
+    ordered = sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).digest())
+    if count > len(ordered):
+        raise RequestError(
+            f"molecules = {count}: {' + '.join(str(one.store) for one in catalog.datasets)} has {len(ordered)} "
+            "in its training split: ask for so many, or build a store with more"
+        )
+    chosen = set(ordered[:count])
+    return catalog.take(np.flatnonzero([group in chosen for group in groups]))
