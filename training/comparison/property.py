@@ -46,7 +46,7 @@ class Property:
             raise RequestError("conformers_of_training: is for models of densities; leave it out")
         evaluation = evaluate_property(run, store, split=judge.split, rotations=judge.rotations)
         groups = open_dataset(store).table["group"]
-        whole = ~np.isnan(evaluation.known).any(axis=1)
+        whole = np.array([np.isfinite(labels).all() for labels in evaluation.known])
         molecules = tuple(str(groups[id]) for id, is_whole in zip(evaluation.ids, whole, strict=True) if is_whole)
         model, mean = (
             Scores(molecules, _list_errors(evaluation, predicted, whole))
