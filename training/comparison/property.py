@@ -46,8 +46,8 @@ class Property:
             raise RequestError("conformers_of_training: is for models of densities; leave it out")
         evaluation = evaluate_property(run, store, split=judge.split, rotations=judge.rotations)
         groups = open_dataset(store).table["group"]
-        whole: NDArray[np.bool_] = ~np.isnan(evaluation.known).any(axis=1)
-        molecules = tuple(str(groups[evaluation.ids[place]]) for place in np.flatnonzero(whole))
+        whole = np.array([np.isfinite(labels).all() for labels in evaluation.known])
+        molecules = tuple(str(groups[id]) for id, is_whole in zip(evaluation.ids, whole, strict=True) if is_whole)
         model, mean = (
             Scores(molecules, _list_errors(evaluation, predicted, whole))
             for predicted in (evaluation.predicted, np.broadcast_to(evaluation.mean, evaluation.predicted.shape))
