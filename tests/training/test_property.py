@@ -28,7 +28,7 @@ from training.tensor_files import read_tensors
 QUICK = PropertyConfig(
     targets=("worth_kcal",), steps=6, batch=4, width=4, levels=2, checkpoint_steps=3, workers=0, device="cpu"
 )
-LEARNING = replace(QUICK, steps=240, batch=8, width=8, checkpoint_steps=60, learning_rate=2e-3, averaging=0.98)
+LEARNING = replace(QUICK, steps=100, batch=8, width=8, checkpoint_steps=50, learning_rate=2e-3, averaging=0.98)
 EVERYTHING = ("density", "gradient", "shape", "atoms")
 
 
