@@ -97,6 +97,7 @@ class FieldConfig(TrainingConfig):
     crop: int = key(16, above=0)  # positions along an edge of what a step sees of a molecule
     near: float = key(0.5, least=0, below=1)  # anywhere: share of steps that look at half as wide a place, at an atom
     turn: bool = False  # molecules are turned at random: for encoders
+    paths: float = key(0.0, least=0, below=1)  # share seen on straight ways to other geometries, neighbours' left out
     coder: str = key("learned", among=("learned", "encoder"))  # of latents: one set per molecule, or a network's
     latent_cells: int = key(16, above=0)  # along an edge of the latents' grid; 1 = one vector for the whole box
     latent_features: int = key(16, above=0)  # of each
