@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from storage.errors import RequestError
-from storage.schema import Grid
+from storage.schema import FloatArray, Grid
 from training.config import FieldConfig
 from training.field_boxes import FieldBoxes, name_latents
 from training.field_model import FieldModel
@@ -40,6 +40,12 @@ class FieldReader:
                 f"{id} is none of the molecules whose latents were learned: train with coder = 'encoder'"
             )
         return model.encode(name_latents(model.origin.ids.index(id), device=self.boxes.device))
+
+    def pool(self, number: int) -> FloatArray:
+        """A molecule's latents as one vector: the mean over cells of each, and where there are several of its square."""
+        values = self.latents(number)[0].flatten(1).double().cpu().numpy()
+        moments = [values.mean(axis=1)] if values.shape[1] == 1 else [values.mean(axis=1), (values**2).mean(axis=1)]
+        return np.concatenate(moments)
 
     def predict(self, number: int, cells: int) -> Values:
         """What the network says, on a grid that fills the box of a molecule."""
