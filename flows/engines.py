@@ -9,6 +9,7 @@ from flows.recipe import (
     DftDensity,
     FileDensity,
     GaussianDensity,
+    MapDensity,
     ModelDensity,
     PromoleculeDensity,
     Recipe,
@@ -46,6 +47,21 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
         from pipeline.engines.file import FileEngine
 
         return FileEngine(Path(recipe.source.address), density.key, recipe.grid.sampling)
+    if isinstance(density, MapDensity):
+        from pipeline.engines.map import MapEngine
+
+        source = recipe.source
+        return MapEngine(
+            source=Path(source.address),
+            column=source.map,
+            id=source.id,
+            method=density.method,
+            scale=density.scale,
+            amplitudes=density.amplitudes,
+            phases=density.phases,
+            least_coverage=density.least_coverage,
+            sampling=recipe.grid.sampling,
+        )
     if isinstance(density, ModelDensity):
         from flows.model_engine import choose_model
 

@@ -11,7 +11,7 @@ import numpy as np
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines
 from flows.keys import Keys, choose_keys
-from flows.recipe import Recipe
+from flows.recipe import DENSITY_UNITS, MapDensity, Recipe
 from pipeline.elements import SYMBOLS
 from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, SuperpositionEngine
 from pipeline.failures import MoleculeFailed, UnsupportedElement
@@ -38,8 +38,6 @@ from storage.plan import (
 from storage.sample_tables import PlannedSample
 from storage.schema import Basis, Conformer, FloatArray
 from storage.splits import assign_split
-
-DENSITY_UNITS = "electrons bohr-3"
 
 
 @dataclass
@@ -251,10 +249,7 @@ def place(conformer: Conformer, recipe: Recipe, fields: Sequence[FieldEngine] = 
 
 def _lay_out_channels(recipe: Recipe) -> list[ChannelLayout]:
     averaged = "cell average" if recipe.grid.sampling == "cell" else "value at the cell centre"
-    channels = [
-        ChannelLayout(name, DENSITY_UNITS, f"electron density {name!r}, {averaged}")
-        for name in recipe.channel_densities
-    ]
+    channels = [_lay_out_density(recipe, name, averaged) for name in recipe.channel_densities]
     channels += [
         ChannelLayout(f"{name}_gradient", "electrons bohr-4", f"length of the density gradient of {name!r}, {averaged}")
         for name in recipe.channels.gradient_magnitude
@@ -265,6 +260,13 @@ def _lay_out_channels(recipe: Recipe) -> list[ChannelLayout]:
     if recipe.channels.shape:
         channels.append(ChannelLayout("shape", "1", f"occupancy of all atoms, {averaged}"))
     return channels
+
+
+def _lay_out_density(recipe: Recipe, name: str, averaged: str) -> ChannelLayout:
+    density = recipe.densities[name]
+    if isinstance(density, MapDensity):
+        return ChannelLayout(name, density.units, f"{density.about}, {averaged}")
+    return ChannelLayout(name, DENSITY_UNITS, f"electron density {name!r}, {averaged}")
 
 
 def _lay_out_densities(

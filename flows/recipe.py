@@ -30,9 +30,10 @@ ARRAYS = (
 PUBLISHED_BOX = {"vacuum_angstrom": 2.0, "mesh_spacing_angstrom": 0.0831215, "mesh_multiple": 2}
 # Keys of [source] that say which columns of a file are meant, and which molecules of a package.
 PATH_KEYS = (
-    "smiles", "id", "charge", "unpaired", "protein", "ligand", "record", "pocket_angstrom", "residues", "model"
+    "smiles", "id", "charge", "unpaired", "protein", "ligand", "record", "map", "pocket_angstrom", "residues", "model"
 )  # fmt: skip
 PACKAGE_KEYS = ("heavy_atoms", "count")
+DENSITY_UNITS = "electrons bohr-3"
 NAME = r"^[a-z][a-z0-9_]*$"
 Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 
@@ -69,6 +70,7 @@ class Source(Table):
     )
     ligand: str | None = Field(None, description="column of the ligand's file (sdf, mol, mol2); empty: no ligand")
     record: str | None = Field(None, description="column that says which record of it, by title or number from 0")
+    map: str | None = Field(None, description="column of a structure's experimental map, for engine map")
     pocket_angstrom: PositiveFloat = Field(8.0, description="residues so near to a ligand are its pocket, whole")
     residues: tuple[ResidueKind, ...] = Field(
         ("protein", "nucleic", "ions", "others"), min_length=1, description="what of a structure is taken; also waters"
@@ -89,7 +91,7 @@ class Source(Table):
 
     @model_validator(mode="after")
     def _columns_of_files_go_together(self) -> "Source":
-        for given, lacking in (("ligand", "protein"), ("record", "ligand")):
+        for given, lacking in (("ligand", "protein"), ("record", "ligand"), ("map", "protein")):
             if getattr(self, given) and not getattr(self, lacking):
                 raise ValueError(f"{given} is given without {lacking}: name that column too")
         return self
@@ -199,6 +201,37 @@ class PromoleculeDensity(Table):
     xtb_atoms: int = Field(0, ge=0, description="the ligand of a complex has its own GFN2 density up to so many atoms")
 
 
+class MapDensity(Table):
+    """What a structure's experimental map holds, resampled to the grid: CCP4, MRC, or coefficients in an MTZ."""
+
+    engine: Literal["map"]
+    method: Literal["xray", "em"] = Field(description="X-ray maps repeat with the crystal and lack F000; EM maps end")
+    scale: Literal["sigma", "file"] = Field(
+        "sigma", description="standard deviations of the map above its mean, or as its file scales it"
+    )
+    amplitudes: str | None = Field(None, description="column of an MTZ; with phases; FWT and PHWT are found unasked")
+    phases: str | None = None
+    least_coverage: float = Field(
+        1.0, gt=0, le=1, description="of a box by its map; the cells that it does not cover have its mean"
+    )
+
+    @property
+    def units(self) -> str:
+        """As far as they are known."""
+        if self.scale == "sigma":
+            return "1"
+        return DENSITY_UNITS if self.method == "xray" else "arbitrary"
+
+    @property
+    def about(self) -> str:
+        """What the numbers are."""
+        if self.scale == "sigma":
+            return f"{self.method} map, standard deviations above its mean"
+        if self.method == "xray":
+            return "xray map as its file scales it, a deviation from the mean density (there is no F000)"
+        return "em map as its file scales it, in arbitrary units"
+
+
 class ModelDensity(Table):
     """What a trained model makes of another density of the recipe."""
 
@@ -208,9 +241,16 @@ class ModelDensity(Table):
     sha256: str = Field("", description="of the model; by default, of the one that is there")
 
 
-WITHOUT_ORBITALS = (FileDensity, PromoleculeDensity)
+WITHOUT_ORBITALS = (FileDensity, MapDensity, PromoleculeDensity)
 Density: TypeAlias = Annotated[
-    GaussianDensity | SadDensity | XtbDensity | DftDensity | PromoleculeDensity | FileDensity | ModelDensity,
+    GaussianDensity
+    | SadDensity
+    | XtbDensity
+    | DftDensity
+    | PromoleculeDensity
+    | FileDensity
+    | MapDensity
+    | ModelDensity,
     Field(discriminator="engine"),
 ]
 
@@ -332,7 +372,7 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _one_electron_convention(self) -> "Recipe":
         for name, density in self.densities.items():
-            if isinstance(density, XtbDensity | PromoleculeDensity | FileDensity | ModelDensity):
+            if isinstance(density, XtbDensity | PromoleculeDensity | FileDensity | MapDensity | ModelDensity):
                 continue  # xTB, promolecules and models count what the recipe says; a file counts what it may
             counts_all = getattr(density, "pseudopotential", "gth") == "none"
             if counts_all != (self.electrons == "all"):
@@ -347,12 +387,24 @@ class Recipe(Table):
         models = {name: density for name, density in self.densities.items() if isinstance(density, ModelDensity)}
         for name, density in models.items():
             given = self.densities.get(density.input)
-            if given is None or isinstance(given, ModelDensity | FileDensity):
+            if given is None or isinstance(given, ModelDensity | FileDensity | MapDensity):
                 raise ValueError(f"[densities.{name}] input names {density.input!r}, which is no density with orbitals")
             if density.input not in self.channel_densities:
                 raise ValueError(f"channels.densities lacks {density.input!r}, which [densities.{name}] starts from")
         for name in {*models} & {*self.channels.gradient_magnitude}:
             raise ValueError(f"channels.gradient_magnitude names {name!r}, which a model makes, without orbitals")
+        return self
+
+    @model_validator(mode="after")
+    def _maps_lie_where_their_structures_do(self) -> "Recipe":
+        maps = [name for name, density in self.densities.items() if isinstance(density, MapDensity)]
+        if maps and (self.source.path is None or not self.conformers.keep or self.grid.orient):
+            raise ValueError(
+                f"[densities.{maps[0]}] is a map of structures as they lie: give source.path, and set "
+                "conformers.keep = true and grid.orient = false"
+            )
+        for name in {*maps} & {*self.channels.gradient_magnitude}:
+            raise ValueError(f"channels.gradient_magnitude names {name!r}, which is a map, without orbitals")
         return self
 
     @model_validator(mode="after")

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.recipe import FileDensity, Recipe, Source
+from flows.recipe import FileDensity, MapDensity, Recipe, Source
 from pipeline.formats import FormatError, find_volume_file
 from pipeline.qm9 import list_qm9_files, read_qm9
-from pipeline.sources import Files, list_source_files, read_molecules
+from pipeline.sources import Files, find_map, list_source_files, read_molecules
 from storage.errors import RequestError
 from storage.generations import (
     Generation,
@@ -181,9 +181,13 @@ def copy_rows(store: Location, finder: Finder, rows: Iterator[SourceRow], first:
 
 def open_source(recipe: Recipe, limit: int | None = None) -> Iterator[SourceRow]:
     """Every row as the source has it now."""
-    from_files = any(isinstance(density, FileDensity) for density in recipe.densities.values())
+    kinds = {type(density) for density in recipe.densities.values()}
     for molecule in itertools.islice(open_molecules(recipe.source), limit):
-        content = checksum_density(Path(recipe.source.address), molecule.id) if from_files else ""
+        content = ""
+        if FileDensity in kinds:
+            content = checksum_density(Path(recipe.source.address), molecule.id)
+        elif MapDensity in kinds:
+            content = checksum_map(recipe.source, molecule.id)
         yield SourceRow(molecule, content=content)
 
 
@@ -197,7 +201,7 @@ def open_molecules(source: Source) -> Iterator[Molecule]:
         labels=source.labels,
         charge=source.charge,
         unpaired=source.unpaired,
-        files=Files(source.protein, source.ligand, source.record, source.rules),
+        files=Files(source.protein, source.ligand, source.record, source.map, source.rules),
     )
 
 
@@ -259,7 +263,7 @@ def checksum_source(source: Source) -> str:
     """sha256 of a file, or of the list of those in a folder or a package with theirs and what is chosen of them."""
     if source.path is None:
         return checksum_files(list_qm9_files(), f"{source.heavy_atoms} {source.count}\n")
-    files = list_source_files(source.path, Files(source.protein, source.ligand, source.record))
+    files = list_source_files(source.path, Files(source.protein, source.ligand, source.record, source.map))
     return checksum(source.path) if files == [source.path] else checksum_files(files)
 
 
@@ -274,6 +278,15 @@ def checksum_density(source: Path, id: str) -> str:
         return checksum(find_volume_file(source, id))
     except FormatError:
         return ""
+
+
+def checksum_map(source: Source, id: str) -> str:
+    """sha256 of the experimental map of a row; "" where there is none."""
+    try:
+        path = find_map(Path(source.address), id, source.map, source.id)
+    except ValueError:
+        return ""
+    return checksum(path) if path.is_file() else ""
 
 
 def describe_changes(changes: Counter[str]) -> str:

@@ -4,9 +4,11 @@ The ligand's atoms come first, the pocket's follow: a complex is a molecule that
 ligand's. Hydrogens that the ligand's file lacks are added to it; the pocket has those of its file.
 """
 
+import contextlib
 import functools
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +100,17 @@ def find_record(path: Path, record: str) -> str:
     raise ValueError(f"the file has {asked}: name one by its title or its number from 0")
 
 
-@functools.lru_cache(maxsize=4)
 def read_records(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """The blocks of a ligand's file, and the data fields of each with its title."""
-    content = path.read_bytes()
+    """The blocks of a ligand's file, and the data fields of each with its title. Raises ValueError."""
+    try:
+        return split_records(path, path.read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"the gzip file is damaged ({error}): fetch it again") from error
+
+
+@functools.lru_cache(maxsize=4)
+def split_records(path: Path, content: bytes) -> list[tuple[str, dict[str, str]]]:
+    """From the bytes of a file."""
     text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8", errors="replace")
     if path.suffix == ".mol2":
         blocks = [block for block in re.split(r"(?m)^(?=@<TRIPOS>MOLECULE)", text) if block.startswith("@")]
@@ -129,15 +138,23 @@ def list_complexes(folder: Path) -> list[Entry]:
     found: list[Entry] = []
     for protein in list_proteins(folder):
         name = protein.name.partition(PROTEIN + ".")[0]
-        if several := find_ligands(protein.parent, name + LIGANDS)[:1]:
-            for number, (_, fields) in enumerate(read_records(several[0])):
-                title = fields["title"] or str(number)
-                found.append(Entry(f"{name}_{title}", protein, Parts(protein, several, str(number)), fields))
-            continue
-        ligands = find_ligands(protein.parent, name + LIGAND)
-        records = [record for path in ligands for record in read_records(path)[:1]]
-        fields = records[0][1] if records else {}
-        found.append(Entry(name, protein, Parts(protein, ligands), {**fields, **affinities.get(name, {})}))
+        several = find_ligands(protein.parent, name + LIGANDS)[:1]
+        for number, fields in enumerate(list_fields(several)):
+            title = fields["title"] or str(number)
+            found.append(Entry(f"{name}_{title}", protein, Parts(protein, several, str(number)), fields))
+        if not list_fields(several):
+            ligands = several or find_ligands(protein.parent, name + LIGAND)
+            fields = next(iter(list_fields(ligands)), {})
+            found.append(Entry(name, protein, Parts(protein, ligands), {**fields, **affinities.get(name, {})}))
+    return found
+
+
+def list_fields(paths: tuple[Path, ...]) -> list[dict[str, str]]:
+    """The data fields of every record; a file that cannot be read is its complex's failure, when that is built."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(ValueError):
+            found += [fields for _, fields in read_records(path)]
     return found
 
 

@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.collocation import integrate_density, integrate_inside_and_everywhere
-from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, RefiningEngine, SuperpositionEngine
+from pipeline.engines.protocol import (
+    DensityEngine,
+    Engine,
+    FieldEngine,
+    RefiningEngine,
+    ResamplingEngine,
+    SuperpositionEngine,
+)
 from pipeline.failures import WrongElectronCount
 from pipeline.images import count_electrons, surround
 from pipeline.superposition import (
@@ -17,6 +24,7 @@ from pipeline.superposition import (
     sample_superposition,
 )
 from pipeline.voxels import (
+    OCCUPANCY_STEP,
     atom_types,
     choose_epsilon,
     molecular_shape,
@@ -87,6 +95,10 @@ def sample_states(
             found, sums = voxelize_state(name, states[name], grid, fields, inside[name])
             channels.update(found)
             checks.update(sums)
+        elif isinstance(engine, ResamplingEngine):
+            values, known = engine.resample(conformer, grid)
+            channels[name] = round_to_step(values, fields.round_to)
+            checks.update({f"{name}_{fact}": number for fact, number in known.items()})
         elif isinstance(engine, SuperpositionEngine):
             found, sums = voxelize_superposition(name, superpose(name, engine, conformer), grid, fields)
             channels.update(found)
@@ -100,15 +112,21 @@ def sample_states(
             checks.update(sum_voxels(name, grid, values, channels[name]))
             checks.update({f"{name}_{fact}": number for fact, number in known.items()})
     for name in fields.gradient_magnitude:
-        if name not in fields.densities:
+        engine = engines[name]
+        if name in fields.densities:
+            continue
+        if isinstance(engine, SuperpositionEngine):
+            values = sample_gradient_length(superpose(name, engine, conformer), grid, fields.sampling)
+        else:
             values = sample_gradient_magnitude(states[name], grid, fields.sampling, choose_epsilon(fields.round_to))
-            channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
+        channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
+    occupancy_step = max(OCCUPANCY_STEP, fields.round_to) if fields.round_to else 0.0
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
-        channels["atom_types"] = round_to_step(values, fields.round_to)
+        channels["atom_types"] = round_to_step(values, occupancy_step)
     if fields.shape:
         values = molecular_shape(conformer.numbers, conformer.positions, grid, fields.sampling, fields.shape_radius)
-        channels["shape"] = round_to_step(values, fields.round_to)
+        channels["shape"] = round_to_step(values, occupancy_step)
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)

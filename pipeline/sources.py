@@ -1,6 +1,8 @@
 """Reads molecules from files, one after another."""
 
 import csv
+import functools
+import glob
 import gzip
 import math
 import re
@@ -15,6 +17,7 @@ import numpy as np
 
 from pipeline.complexes import Parts, build_complex, list_complexes, list_indices, list_proteins, list_structures
 from pipeline.formats import VOLUME_ENDINGS, FormatError, is_volume_file, list_volume_files, name_volume, read_scene
+from pipeline.maps import is_map_file
 from pipeline.molecule import UNREADABLE
 from pipeline.records import read_comment, read_electrons, read_frame, read_mol_block, read_whole, split_sdf_record
 from pipeline.residues import DEFAULT_RULES, Rules
@@ -75,11 +78,12 @@ class Files:
     protein: str | None = None
     ligand: str | None = None
     record: str | None = None
+    map: str | None = None
     rules: Rules = DEFAULT_RULES
 
     @property
     def asked(self) -> list[str]:
-        return [name for name in (self.protein, self.ligand, self.record) if name is not None]
+        return [name for name in (self.protein, self.ligand, self.record, self.map) if name is not None]
 
 
 NO_FILES = Files()
@@ -470,11 +474,40 @@ def list_source_files(source: Path, files: Files = NO_FILES) -> list[Path]:
     if not source.is_dir():
         if not files.protein or _ending(source) not in _DELIMITERS:
             return [source]
-        parts = [record.parts for record in _complex_rows(source, files, _DELIMITERS[_ending(source)])]
-        return [source, *_list_parts(parts)]
+        rows = list(_complex_rows(source, files, _DELIMITERS[_ending(source)]))
+        maps = [source.parent / _text(row.fields.get(files.map)) for row in rows] if files.map else []
+        return [source, *_list_parts([row.parts for row in rows]), *(path for path in maps if path.is_file())]
     if list_proteins(source):
         return [*list_indices(source), *_list_parts([entry.parts for entry in list_complexes(source)])]
-    return list_structures(source) or list_volume_files(source)
+    structures = list_structures(source)
+    return [*structures, *filter(is_map_file, sorted(source.iterdir()))] if structures else list_volume_files(source)
+
+
+@functools.lru_cache(maxsize=4)
+def _list_maps(source: Path, written: int, column: str, id: str | None) -> dict[str, Path]:  # noqa: ARG001
+    """By row id, the maps that a table names, relative to it; `written`: when it was, for the cache."""
+    rows = _table_records(source, _DELIMITERS[_ending(source)], "")
+    return {
+        _text(row.fields.get(id)) if id else str(number): source.parent / _text(row.fields.get(column))
+        for number, row in enumerate(rows)
+    }
+
+
+def find_map(source: Path, name: str, column: str | None, id: str | None) -> Path:
+    """The map of a row, by the column of its table, or else beside its structure under the same name.
+
+    Raises ValueError where there is none.
+    """
+    if column is not None:
+        path = _list_maps(source, source.stat().st_mtime_ns, column, id)[name]
+        if path == source.parent:
+            raise ValueError(f"{column} is empty: name the map's file")
+        return path
+    folder = source if source.is_dir() else source.parent
+    found = sorted(path for path in folder.glob(f"{glob.escape(name)}.*") if is_map_file(path))
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} maps are called {name}, with .ccp4, .map, .mrc or .mtz: put one there")
+    return found[0]
 
 
 def _list_parts(parts: Iterable[Parts | None]) -> list[Path]:

@@ -46,13 +46,18 @@ def is_structure_file(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(ENDINGS)
 
 
-@functools.lru_cache(maxsize=4)  # many ligands share a protein
 def read_structure(path: Path, residues: tuple[ResidueKind, ...], model: int | None) -> Structure:
     """Raises ValueError, naming the file, where it is no structure, or holds no atoms of the chosen kinds."""
     if not path.is_file():
         raise ValueError(f"there is no file {path.name}: put it there, or correct the path")
+    return interpret_structure(path, path.read_bytes(), residues, model)
+
+
+@functools.lru_cache(maxsize=4)  # many ligands share a protein
+def interpret_structure(path: Path, content: bytes, residues: tuple[ResidueKind, ...], model: int | None) -> Structure:
+    """From the bytes of a file; `path` is what errors call it."""
     try:
-        read = parse_structure(path.read_bytes())
+        read = parse_structure(content)
     except (RuntimeError, ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path.name} is neither PDB nor mmCIF ({reason}): fetch it again") from error

@@ -18,7 +18,7 @@ from distributed.cli import dask_scheduler, dask_worker
 
 from flows.cli import app
 from flows.engines import build_engines
-from flows.recipe import read_recipe
+from flows.recipe import parse_recipe, read_recipe
 from flows.source import open_molecules
 from pipeline.molecule import canonical_smiles, graph_charge, graph_composition, graph_group, read_graph
 from storage.schema import Molecule
@@ -27,6 +27,7 @@ from storage.splits import assign_split
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DATASETS = sorted(DEPLOY.glob("datasets/*.toml"))
+DENSITIES = {"complexes.toml": {"promolecule"}, "maps.toml": {"map", "promolecule"}}
 MANIFESTS = sorted(DEPLOY.glob("kubernetes/*.yaml"))
 
 
@@ -97,8 +98,9 @@ def test_a_command_line_that_is_wrong_is_not() -> None:
 
 @pytest.mark.parametrize("file", DATASETS, ids=lambda file: file.name)
 def test_a_dataset_can_be_built_as_its_first_lines_say(file: Path) -> None:
-    recipe = read_recipe(file)
-    assert set(build_engines(recipe)) == {"xtb", "atomic", "target"}
+    users = DENSITIES.get(file.name)  # whose files each user has elsewhere
+    recipe = parse_recipe(file.read_text(), file) if users else read_recipe(file)
+    assert set(build_engines(recipe)) == (users or {"xtb", "atomic", "target"})
     assert f"# rhoflow build deploy/datasets/{file.name} {file.stem}.zarr\n" in file.read_text()
 
 

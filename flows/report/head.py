@@ -8,6 +8,7 @@ from flows.recipe import (
     DftDensity,
     FileDensity,
     GaussianDensity,
+    MapDensity,
     ModelDensity,
     PromoleculeDensity,
     Recipe,
@@ -67,6 +68,8 @@ def _describe_method(density: Density) -> str:
     if isinstance(density, PromoleculeDensity):
         ligand = f", GFN2-xTB for ligands of at most {density.xtb_atoms} atoms" if density.xtb_atoms else ""
         return f"spherical atoms (promolecule){ligand}"
+    if isinstance(density, MapDensity):
+        return density.about
     if isinstance(density, ModelDensity):
         return f"what the model {Path(density.model).name} makes of {density.input}"
     return f"{density.engine.upper()}-xTB by {density.library}"

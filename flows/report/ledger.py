@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from flows.recipe import FileDensity, ModelDensity
+from flows.recipe import FileDensity, MapDensity, ModelDensity
 from flows.report.house import to_html
 from flows.report.html import figure, paragraph, section, table
 from flows.report.numbers import counted, signed_scientific
@@ -32,7 +32,7 @@ def ledger(tally: Tally) -> Iterator[str]:
 
 
 def _electrons(tally: Tally) -> str:
-    given = FileDensity | ModelDensity
+    given = FileDensity | MapDensity | ModelDensity
     solved = [name for name, density in tally.recipe.densities.items() if not isinstance(density, given)]
     stored = [name for name in solved if name in tally.recipe.channel_densities]
     if not stored:

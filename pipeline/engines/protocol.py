@@ -79,4 +79,13 @@ class SuperpositionEngine(Protocol):
         ...
 
 
-DensityEngine: TypeAlias = Engine | FieldEngine | RefiningEngine | SuperpositionEngine
+@runtime_checkable
+class ResamplingEngine(Protocol):
+    """Gives a field that was measured, of which no electrons can be counted, on any grid."""
+
+    def resample(self, conformer: Conformer, grid: Grid) -> tuple[FloatArray, Mapping[str, float]]:
+        """Values of shape `grid.shape`, and what is known of them. Raises a MoleculeFailed."""
+        ...
+
+
+DensityEngine: TypeAlias = Engine | FieldEngine | RefiningEngine | ResamplingEngine | SuperpositionEngine

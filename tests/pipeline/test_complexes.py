@@ -181,7 +181,7 @@ def test_all_fep_complexes_are_complexes(reference: Path) -> None:
     conformers = [keep(molecule) for molecule in molecules]
     assert len(conformers) == 111
     assert len({conformer.group for conformer in conformers}) == 8
-    assert all(np.isfinite(molecule.labels["r_exp_dg"]) for molecule in molecules)  # type: ignore[arg-type]
+    assert all(np.isfinite(molecule.labels["r_exp_dg"]) for molecule in molecules)
     assert all(250 < len(conformer.numbers) - conformer.ligand_atoms < 1200 for conformer in conformers)
 
 

@@ -40,7 +40,6 @@ GLYCINE = [atom(name, "GLY", 1, x) for name, x in (("N", 0), ("CA", 1.5), ("C", 
 def read(folder: Path, lines: Sequence[str], kinds: tuple[ResidueKind, ...] = ALL, model: int | None = 1) -> Structure:
     path = folder / "some.pdb"
     path.write_text("".join([*lines, "END\n"]))
-    read_structure.cache_clear()
     return read_structure(path, kinds, model)
 
 
