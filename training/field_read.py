@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,7 +43,7 @@ class FieldReader:
         return model.encode(name_latents(model.origin.ids.index(id), device=self.boxes.device))
 
     def pool(self, number: int) -> FloatArray:
-        """A molecule's latents as one vector: the mean over cells of each, and where there are several of its square."""
+        """Latents as one vector: of each the mean over cells, and where there are several the mean of its square."""
         values = self.latents(number)[0].flatten(1).double().cpu().numpy()
         moments = [values.mean(axis=1)] if values.shape[1] == 1 else [values.mean(axis=1), (values**2).mean(axis=1)]
         return np.concatenate(moments)
@@ -50,6 +51,11 @@ class FieldReader:
     def predict(self, number: int, cells: int) -> Values:
         """What the network says, on a grid that fills the box of a molecule."""
         return self.model.sample_grid(self.latents(number), cells).cpu().numpy()
+
+    def between(self, first: int, second: int, share: float, cells: int) -> Values:
+        """What the network says of latents so far on the straight way from one molecule's to another's."""
+        latents = torch.lerp(self.latents(first), self.latents(second), share)
+        return self.model.sample_grid(latents, cells).cpu().numpy()
 
     def truth(self, number: int, cells: int) -> Values:
         """What is true there."""
