@@ -40,6 +40,7 @@ def embed_molecules(model: FieldModel, store: Location, split: str, run: Path) -
     mean, spread = latents[0].mean(axis=0), latents[0].std(axis=0) + 1e-12
     first, second = ((one - mean) / spread for one in latents)
     known, wanted = describe_molecules(seen), describe_molecules(unseen)
+    names = [str(name) for name in known.columns]
     axes = np.linalg.svd(first, full_matrices=False)[2][:2]
     tables = []
     for catalog, values, properties, name in ((seen, first, known, "train"), (unseen, second, wanted, split)):
@@ -48,8 +49,8 @@ def embed_molecules(model: FieldModel, store: Location, split: str, run: Path) -
         tables.append(pd.concat([flat.assign(split=name), properties.set_axis(flat.index), columns], axis=1))
     table = pd.concat(tables)
     write_object(run, TABLE, table.to_csv(index_label="id").encode())
-    write_object(run, MAP, draw_map(table, list(known)).encode())
-    return [probe for name in known if (probe := probe_property(name, first, second, known, wanted)) is not None]
+    write_object(run, MAP, draw_map(table, names).encode())
+    return [probe for name in names if (probe := probe_property(name, first, second, known, wanted)) is not None]
 
 
 def pool_latents(model: FieldModel, catalog: Catalog) -> FloatArray:
