@@ -1,5 +1,6 @@
 """The picture of a comparison: learning curves where there are several numbers of molecules, bars otherwise."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,8 @@ STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "rhoflow",  # the same table gives the same bytes
 }
-PANEL_WIDTH, PANEL_HEIGHT, BAR_HEIGHT = 5.6, 3.9, 0.34  # inches
+LINE = 0.05  # of a panel's height, for a name
+CURVE_WIDTH, BAR_WIDTH, PANEL_HEIGHT, BAR_HEIGHT = 6.8, 5.6, 3.9, 0.34  # inches
 
 Panel = tuple[str, str]  # judge and measure
 
@@ -61,7 +63,7 @@ def _draw(comparison: Comparison, panels: Mapping[Panel, list[Row]]) -> Figure:
     is_curve = len({row.molecules for rows in panels.values() for row in rows if row.is_trained}) > 1
     longest = max(map(len, panels.values()))
     height = PANEL_HEIGHT if is_curve else 1.3 + BAR_HEIGHT * longest
-    figure = Figure(figsize=(PANEL_WIDTH * len(panels), height), layout="constrained")
+    figure = Figure(figsize=((CURVE_WIDTH if is_curve else BAR_WIDTH) * len(panels), height), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for (panel, rows), one in zip(panels.items(), axes, strict=True):
         (_draw_curves if is_curve else _draw_bars)(one, rows, looks)
@@ -83,12 +85,6 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str,
         axes.errorbar(
             counts, means, spreads, color=hue, marker=mark, markersize=5, linewidth=1.8, capsize=2.5, label=variant
         )
-        for row in trained:
-            if row.method == variant and row.molecules == 0:
-                _draw_level(axes, row.mean, f"{variant}, no training", hue)
-    for row in rows:
-        if not row.is_trained and row.molecules is None:
-            _draw_level(axes, row.mean, row.method, FAINT)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -97,16 +93,32 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str,
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    untrained = [(row, f"{row.method}, no training", looks[row.method][0]) for row in trained if row.molecules == 0]
+    floors = [(row, row.method, FAINT) for row in rows if not row.is_trained and row.molecules is None]
+    _draw_levels(axes, [(row.mean, name, hue) for row, name, hue in (*untrained, *floors)])
     if len(looks) > 1:
-        axes.legend(frameon=False, loc="best")
+        axes.legend(frameon=False, loc="lower left")
 
 
-def _draw_level(axes: Axes, height: float, name: str, hue: str) -> None:
-    axes.axhline(height, color=hue, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
-    axes.annotate(
-        name, (1, height), (-4, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="right", va="bottom", fontsize=8, color=hue,
-    )  # fmt: skip
+def _draw_levels(axes: Axes, levels: Sequence[tuple[float, str, str]]) -> None:
+    """Dashed lines with their names beside the axes, moved apart where they would meet."""
+    for height, _, hue in levels:
+        axes.axhline(height, color=hue, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
+    low, high = axes.get_ylim()
+    ordered = sorted(levels)
+    places = [math.log(height / low) / math.log(high / low) for height, _, _ in ordered]
+    for (_, name, hue), place in zip(ordered, _spread_out(places), strict=True):
+        axes.text(1.015, place, name, transform=axes.transAxes, va="center", fontsize=8, color=hue)
+
+
+def _spread_out(places: Sequence[float]) -> list[float]:
+    """In ascending order, at least a line of text apart; none above the axes' top."""
+    spread: list[float] = []
+    for place in places:
+        spread.append(max(place, spread[-1] + LINE if spread else place))
+    for k in reversed(range(len(spread))):
+        spread[k] = min(spread[k], spread[k + 1] - LINE if k + 1 < len(spread) else 1.0)
+    return spread
 
 
 def _draw_bars(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str, str]]) -> None:

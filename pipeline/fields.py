@@ -30,6 +30,7 @@ PROPERTIES: Mapping[str, Mapping[int, float]] = {
 }
 CLIMBS = 200  # steps towards the highest point, at most
 STILL = 1e-12  # a climb that rises by less has arrived
+TRIAL_STEPS, CLIMBERS = 5, 16  # after so many steps, so many go on
 
 A = TypeVar("A")  # the array type of the caller's positions: NumPy's or torch's
 
@@ -118,19 +119,23 @@ def spread_atoms(
 
 
 def find_peak(exponents: FloatArray, centres: FloatArray) -> float:
-    """The largest value of Σ exp(−exponent |r − centre|²), by climbing from every centre; 1 where there are none.
+    """The largest value of Σ exp(−exponent |r − centre|²), by climbing from the centres; 1 where there are none.
 
-    Each step goes to the mean of the centres, weighted by their pull: a climb that never descends.
+    Each step goes to the mean of the centres, weighted by their pull: a climb that never descends. After a few steps
+    only the highest climbers go on.
     """
     if not len(exponents):
         return 1.0
     points, highest = centres, 0.0
-    for _ in range(CLIMBS):
-        squares = np.sum((points[:, None, :] - centres) ** 2, axis=2)
-        values = np.exp(-exponents * squares)
-        if values.sum(axis=1).max() - highest < STILL:
+    for step in range(CLIMBS):
+        values = np.exp(-exponents * np.sum((points[:, None, :] - centres) ** 2, axis=2))
+        heights = values.sum(axis=1)
+        if heights.max() - highest < STILL:
             break
-        highest = float(values.sum(axis=1).max())
+        highest = float(heights.max())
+        if step == TRIAL_STEPS:
+            best = np.argsort(heights)[-CLIMBERS:]
+            values = values[best]
         pulls = exponents * values
         points = (pulls @ centres) / pulls.sum(axis=1, keepdims=True)
     return highest

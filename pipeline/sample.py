@@ -24,6 +24,7 @@ from pipeline.superposition import (
     sample_superposition,
 )
 from pipeline.voxels import (
+    OCCUPANCY_STEP,
     atom_types,
     choose_epsilon,
     molecular_shape,
@@ -119,12 +120,13 @@ def sample_states(
         else:
             values = sample_gradient_magnitude(states[name], grid, fields.sampling, choose_epsilon(fields.round_to))
         channels[f"{name}_gradient"] = round_to_step(values, fields.round_to)
+    occupancy_step = max(OCCUPANCY_STEP, fields.round_to) if fields.round_to else 0.0
     if fields.atom_types is not None:
         values = atom_types(conformer.numbers, conformer.positions, grid, fields.sampling, fields.atom_types)
-        channels["atom_types"] = round_to_step(values, fields.round_to)
+        channels["atom_types"] = round_to_step(values, occupancy_step)
     if fields.shape:
         values = molecular_shape(conformer.numbers, conformer.positions, grid, fields.sampling, fields.shape_radius)
-        channels["shape"] = round_to_step(values, fields.round_to)
+        channels["shape"] = round_to_step(values, occupancy_step)
     for name, stored in channels.items():
         checks.update(measure_channel(name, stored))
     return Sample(conformer, grid, channels, states, checks)

@@ -17,6 +17,7 @@ from pipeline.units import BOHR_PER_ANGSTROM
 from storage.schema import ElectronicState, FloatArray, Grid, IntArray, Sampling
 
 EPSILON = 1e-9  # electrons/bohr³: densities are then right to 4e-8
+OCCUPANCY_STEP = 2.0**-13  # atoms' occupancies say where they are, not how many electrons: four digits will do
 COARSEST = 1e-8  # where values are rounded: right to 2e-7, and the sum over a box to 1e-5 electrons
 STEP_PARTS = 100
 

@@ -41,10 +41,11 @@ def _write_rows(
     largest = np.max([values.shape for values in rows if values is not None] or [(1,) * (array.ndim - 1)], axis=0)
     chunks = (math.ceil(n / chunk) * chunk for n, chunk in zip(largest, array.chunks[1:], strict=True))
     box = tuple(map(min, chunks, array.shape[1:]))
-    block = np.full((shard.last - shard.first, *box), np.nan, dtype=array.dtype)
+    block = np.zeros((shard.last - shard.first, *box), dtype=array.dtype)
     for place, values in zip(block, rows, strict=True):
-        if values is not None:
-            place[...] = 0
+        if values is None:
+            place[...] = np.nan
+        else:
             place[tuple(slice(length) for length in values.shape)] = values
     keys = shard_objects(shard.cells, array, shard.index)
     for key in keys:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.objects import Location
+from training.kept import GIB, KEPT_BYTES
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class SuperresConfig(TrainingConfig):
     input: str = "guess"  # the density that the network starts from
     target: str = "target"  # the density that it learns
     voxels: str = key("stored", among=("stored", "device"))  # device: made from the kept wavefunctions
+    kept_gib: float = key(
+        KEPT_BYTES / GIB, least=0
+    )  # of decoded boxes, in each process; the rest is decoded in every epoch
     crop: int = key(24, least=0)  # cells along an edge of a crop; 0 = whole boxes
     turn: bool = True  # samples are turned at random
     factor: int = key(2, among=(2, 4))  # fine cells along an edge of the coarse cells that the network works on
@@ -95,6 +99,7 @@ class FieldConfig(TrainingConfig):
     crop: int = key(16, above=0)  # positions along an edge of what a step sees of a molecule
     near: float = key(0.5, least=0, below=1)  # anywhere: share of steps that look at half as wide a place, at an atom
     turn: bool = False  # molecules are turned at random: for encoders
+    paths: float = key(0.0, least=0, below=1)  # share seen on straight ways to other geometries, neighbours' left out
     coder: str = key("learned", among=("learned", "encoder"))  # of latents: one set per molecule, or a network's
     latent_cells: int = key(16, above=0)  # along an edge of the latents' grid; 1 = one vector for the whole box
     latent_features: int = key(16, above=0)  # of each

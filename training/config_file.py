@@ -98,6 +98,8 @@ def _check_superres(config: SuperresConfig, name: str) -> None:
 
 
 def _check_property(config: PropertyConfig, name: str) -> None:
+    if config.start:
+        raise RequestError(f'{name}: start = "{config.start}": models of properties begin with fresh weights')
     if not config.targets:
         raise RequestError(f'{name}: targets = []: name the labels to be learned, for example targets = ["gap_Ha"]')
     for key in ("targets", "representation"):

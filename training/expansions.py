@@ -12,13 +12,13 @@ from storage.reader import Dataset
 from training.catalog import Catalog
 
 EPSILON = 3e-7  # electrons/bohr³, of what is dropped: voxels come within 1e-6 (NMAE) of the exact ones
-KEPT_BYTES = 2 * 2**30  # beyond it the sample unused for longest is dropped, and read again when due
 
 
 class KeptExpansions:
     """Two densities of every sample of a catalogue; threads may read at once."""
 
-    def __init__(self, catalog: Catalog, densities: tuple[str, str], kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, catalog: Catalog, densities: tuple[str, str], kept_bytes: int) -> None:
+        """`kept_bytes`: beyond it the sample unused for longest is dropped, and read again when due."""
         self._catalog, self._densities, self._kept_bytes = catalog, densities, kept_bytes
         self._kept: OrderedDict[int, tuple[Expansion, ...]] = OrderedDict()
         self._bytes = 0

@@ -16,8 +16,10 @@ from training.batch import Draw
 from training.catalog import read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import FieldConfig
-from training.field_boxes import FieldBatch, FieldBoxes, measure_scales, with_scales
+from training.field_boxes import FieldBatch, FieldBoxes, measure_scales
 from training.field_model import FieldModel, FieldOrigin, save_field_model
+from training.field_read import FieldReader
+from training.field_scaling import make_scaling
 from training.field_scenes import Scenes, StoredScenes, read_fields
 from training.loop import train
 from training.losses import Share
@@ -76,16 +78,18 @@ class FieldTask:
     def __init__(self, config: FieldConfig, run: Path, team: Team, material: Material) -> None:
         self.config, self.run, self.team, self.stores = config, run, team, material.stores
         training, judged, edge = material.training, material.judged, material.edge
-        unscaled = FieldBoxes(training, config, edge, torch.ones(training.fields.size, device=team.device), team.device)
+        labels, device = training.fields.labels, team.device
+        unscaled = FieldBoxes(training, config, edge, make_scaling(labels, [1.0] * len(labels)), device)
         scales = measure_scales(unscaled, range(min(len(training), SCALED_BY)))
-        self.training = with_scales(unscaled, scales)
-        self.judged = FieldBoxes(judged, config, edge, self.training.scales, team.device)
+        self.scaling = make_scaling(labels, scales)
+        self.training = FieldBoxes(training, config, edge, self.scaling, device)
+        self.judged = FieldBoxes(judged, config, edge, self.scaling, device)
         self.origin = FieldOrigin(
             stores=[name for name, _ in material.stores],
             fields=list(training.fields.names),
             beta=config.beta,
             radii=dict(training.fields.radii),
-            scales=scales.tolist(),
+            scales=scales,
             edge=edge,
             cells=config.cells,
             ids=training.ids,
@@ -124,10 +128,10 @@ class FieldTask:
 
     def _score(self, network: FieldNetwork, number: int) -> float:
         """Mean squared error of scaled values."""
-        model = FieldModel(network, self.origin, 0)
-        values = model.sample_grid(model.encode(self.judged.source(number)), self.config.cells)
-        difference = values / self.judged.scales[:, None, None, None] - self.judged.grid(number)
-        return float(difference.square().mean())
+        reader = FieldReader(FieldModel(network, self.origin, 0), self.judged)
+        difference = reader.predict(number, self.config.cells) - reader.truth(number, self.config.cells)
+        scales = np.array(self.origin.scales, dtype=np.float32)[:, None, None, None]
+        return float(np.mean((difference / scales) ** 2))
 
 
 def measure_psnr(error: float) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from storage.schema import FloatArray
 from training.batch import Draw, draw_generator
 from training.config import FieldConfig
+from training.field_scaling import Scaling
 from training.field_scenes import Axes, Scene, Scenes
 from training.wavefunctions import draw_rotation
 
@@ -20,19 +21,22 @@ SPREAD = 1 / 6  # of the edge of a place: how far its centre lies from the chose
 
 @dataclass(frozen=True)
 class FieldBatch:
-    """Some positions in each of several molecules, with the true values there."""
+    """Some positions in each of several molecules, with what is true there."""
 
-    source: Tensor  # (batch,) numbers of the molecules, or (batch, fields, n, n, n) grids of them
+    source: Tensor  # what latents are made from: (batch, 3), or (batch, fields, n, n, n); see FieldNetwork.encode
     axes: tuple[Tensor, Tensor, Tensor]  # (batch, m) each, in boxes that reach from −1 to 1
-    target: Tensor  # (batch, fields, m, m, m), scaled
+    target: Tensor  # (batch, fields, m, m, m), what is to be learned
 
 
 class FieldBoxes:
-    """Reads the fields of scenes in cubes of one edge, scaled so that the largest value is about 1."""
+    """Reads the fields of scenes in cubes of one edge, as a network learns them."""
 
-    def __init__(self, scenes: Scenes, config: FieldConfig, edge: float, scales: Tensor, device: torch.device) -> None:
-        """`edge`: bohr. `scales`: (fields,), what values are divided by."""
-        self.scenes, self.config, self.edge, self.scales, self.device = scenes, config, edge, scales, device
+    def __init__(
+        self, scenes: Scenes, config: FieldConfig, edge: float, scaling: Scaling, device: torch.device
+    ) -> None:
+        """`edge`: bohr."""
+        self.scenes, self.config, self.edge, self.device = scenes, config, edge, device
+        self.scaling = scaling.to(device)
         self.grid = lru_cache(maxsize=KEPT_GRIDS)(self._read_grid)
 
     def draw(self, draws: Sequence[Draw]) -> FieldBatch:
@@ -44,14 +48,18 @@ class FieldBoxes:
         )
 
     def read(self, scene: Scene, axes: Axes) -> Tensor:
-        """Scaled values (fields, nx, ny, nz) on axes in [−1, 1]."""
+        """What is to be learned, (fields, nx, ny, nz), on axes in [−1, 1]."""
+        return self.scaling.encode(self.values(scene, axes))
+
+    def values(self, scene: Scene, axes: Axes) -> Tensor:
+        """The same in the units of the fields."""
         x, y, z = (axis * (self.edge / 2) + float(middle) for axis, middle in zip(axes, scene.centre, strict=True))
-        return scene.on_axes((x, y, z)) / self.scales[:, None, None, None]
+        return scene.on_axes((x, y, z))
 
     def source(self, number: int, grid: Tensor | None = None) -> Tensor:
         """What the network makes the latents of a molecule from."""
         if self.config.coder == "learned":
-            return torch.tensor(number, device=self.device)
+            return name_latents(number, device=self.device)
         return self.grid(number) if grid is None else grid
 
     def axes(self, cells: int) -> Axes:
@@ -62,13 +70,26 @@ class FieldBoxes:
     def _draw_one(self, draw: Draw) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
         random = draw_generator(self.config.seed, draw.epoch, self.scenes.ids[draw.sample])
         scene, grid = self.scenes[draw.sample], None
+        source = None
+        if self.config.paths and random.random() < self.config.paths:
+            scene, source = self._draw_between(draw.sample, random)
         if self.config.turn:
             scene = scene.turned(draw_rotation(random))
             grid = self.read(scene, self.axes(self.config.cells)) if self.config.coder == "encoder" else None
         on_grid = self.config.positions == "grid"
         chosen = self._choose_cells(random) if on_grid else self._choose_anywhere(scene, random)
         x, y, z = (torch.as_tensor(axis, device=self.device) for axis in chosen)
-        return self.source(draw.sample, grid), (x.float(), y.float(), z.float()), self.read(scene, (x, y, z))
+        source = self.source(draw.sample, grid) if source is None else source
+        return source, (x.float(), y.float(), z.float()), self.read(scene, (x, y, z))
+
+    def _draw_between(self, number: int, random: np.random.Generator) -> tuple[Scene, Tensor]:
+        """Somewhere on the straight way from a molecule to another with the same atoms, but not to a neighbour's."""
+        scene = self.scenes[number]
+        others = [k for k in range(len(self.scenes)) if abs(k - number) > 1 and self.scenes[k].has_atoms_of(scene)]
+        if not others:
+            return scene, self.source(number)
+        other, share = others[random.integers(len(others))], float(random.random())
+        return scene.between(self.scenes[other], share), name_latents(number, other, share, device=self.device)
 
     def _choose_cells(self, random: np.random.Generator) -> list[FloatArray]:
         """Neighbouring points of the training grid."""
@@ -100,14 +121,14 @@ def grid_axis(cells: int, device: torch.device) -> Tensor:
     return (2 * torch.arange(cells, dtype=torch.float64, device=device) + 1) / cells - 1
 
 
-def measure_scales(boxes: FieldBoxes, numbers: Sequence[int]) -> Tensor:
-    """(fields,): 1 for fields of atoms, else the largest length of a value on the grids of some molecules."""
-    names, sizes = boxes.scenes.fields.labels, []
-    peaks = torch.stack([boxes.grid(number).abs().amax(dim=(1, 2, 3)) for number in numbers]).amax(dim=0)
-    for name, peak in zip(names, peaks.tolist(), strict=True):
-        sizes.append(peak if name.startswith(("density:", "gradient:")) and peak > 0 else 1.0)
-    return torch.tensor(sizes)
+def name_latents(first: int, second: int | None = None, share: float = 0.0, *, device: torch.device) -> Tensor:
+    """What a network that learned latents finds them by: a molecule's, or those on the way to another's; (3,)."""
+    return torch.tensor([first, first if second is None else second, share], dtype=torch.float32, device=device)
 
 
-def with_scales(boxes: FieldBoxes, scales: Tensor) -> FieldBoxes:
-    return FieldBoxes(boxes.scenes, boxes.config, boxes.edge, scales.to(boxes.device), boxes.device)
+def measure_scales(boxes: FieldBoxes, numbers: Sequence[int]) -> list[float]:
+    """One for each value: 1 for fields of atoms, else the largest size on the training grids of some molecules."""
+    axes = boxes.axes(boxes.config.cells)
+    sizes = [boxes.values(boxes.scenes[number], axes).abs().amax(dim=(1, 2, 3)) for number in numbers]
+    peaks = zip(boxes.scenes.fields.labels, torch.stack(sizes).amax(dim=0).tolist(), strict=True)
+    return [peak if label.startswith(("density:", "gradient:")) and peak > 0 else 1.0 for label, peak in peaks]

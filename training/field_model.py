@@ -11,6 +11,7 @@ from torch import Tensor
 from storage.errors import RequestError
 from storage.objects import has_object
 from training.field_boxes import grid_axis
+from training.field_scaling import Scaling, make_scaling
 from training.field_scenes import Axes, Fields
 from training.models.field import FieldArchitecture, FieldNetwork
 from training.tensor_files import read_tensors, write_tensors
@@ -37,6 +38,10 @@ class FieldOrigin:
     def described(self) -> Fields:
         return Fields(tuple(self.fields), self.beta, self.radii)
 
+    @property
+    def scaling(self) -> Scaling:
+        return make_scaling(self.described.labels, self.scales)
+
 
 @dataclass(frozen=True)
 class FieldModel:
@@ -55,8 +60,7 @@ class FieldModel:
     def sample(self, latents: Tensor, axes: Axes) -> Tensor:
         """Values (fields, nx, ny, nz) on axes in [−1, 1], in the units of the fields."""
         parts = [self.network.decode(latents, slab)[0] for slab in cut_slabs(axes)]
-        scales = torch.tensor(self.origin.scales, device=latents.device)
-        return torch.cat(parts, dim=1) * scales[:, None, None, None]
+        return self.origin.scaling.to(latents.device).decode(torch.cat(parts, dim=1))
 
     def sample_grid(self, latents: Tensor, cells: int) -> Tensor:
         """Values (fields, cells, cells, cells) at the centres of the cells of a grid that fills the box."""

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from storage.errors import RequestError
 from storage.schema import Grid
 from training.config import FieldConfig
-from training.field_boxes import FieldBoxes
+from training.field_boxes import FieldBoxes, name_latents
 from training.field_model import FieldModel
 from training.field_scenes import Scenes
 
@@ -40,7 +39,7 @@ class FieldReader:
             raise RequestError(
                 f"{id} is none of the molecules whose latents were learned: train with coder = 'encoder'"
             )
-        return model.encode(torch.tensor(model.origin.ids.index(id), device=self.boxes.device))
+        return model.encode(name_latents(model.origin.ids.index(id), device=self.boxes.device))
 
     def predict(self, number: int, cells: int) -> Values:
         """What the network says, on a grid that fills the box of a molecule."""
@@ -48,8 +47,7 @@ class FieldReader:
 
     def truth(self, number: int, cells: int) -> Values:
         """What is true there."""
-        values = self.boxes.read(self.scenes[number], self.boxes.axes(cells))
-        return (values * self.boxes.scales[:, None, None, None]).cpu().numpy()
+        return self.boxes.values(self.scenes[number], self.boxes.axes(cells)).cpu().numpy()
 
     def grid(self, number: int, cells: int) -> Grid:
         """Where it lies."""
@@ -62,5 +60,4 @@ def open_reader(model: FieldModel, scenes: Scenes) -> FieldReader:
     origin, device = model.origin, next(model.network.parameters()).device
     coder = "learned" if model.network.architecture.molecules else "encoder"
     config = FieldConfig(cells=origin.cells, coder=coder)
-    scales = torch.tensor(origin.scales, device=device)
-    return FieldReader(model, FieldBoxes(scenes, config, origin.edge, scales, device))
+    return FieldReader(model, FieldBoxes(scenes, config, origin.edge, origin.scaling, device))

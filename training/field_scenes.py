@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.collocation import density_at_points, gradient_at_points
 from pipeline.elements import NUMBERS
-from pipeline.fields import Channel, Gaussians, parse_channel, spread_atoms
+from pipeline.fields import Channel, Gaussians, find_peak, parse_channel, spread_atoms
 from pipeline.rotation import rotate_state
 from storage.errors import RequestError, StoreError
 from storage.schema import ElectronicState, FloatArray, IntArray
@@ -74,6 +74,7 @@ class Scene:
     """One molecule with everything that its fields are made of. Lengths in bohr."""
 
     id: str
+    numbers: IntArray  # (atoms,) atomic numbers
     positions: FloatArray  # (atoms, 3)
     centre: FloatArray  # (3,), of its box
     fields: Fields
@@ -92,6 +93,26 @@ class Scene:
             states[name] = replace(about, positions=about.positions + self.centre)
         gaussians = tuple(replace(one, centres=turn(one.centres)) for one in self.gaussians)
         return replace(self, positions=turn(self.positions), gaussians=gaussians, states=states)
+
+    def has_atoms_of(self, other: "Scene") -> bool:
+        """Whether it is another geometry of the same atoms, in the same order."""
+        return np.array_equal(self.numbers, other.numbers)
+
+    def between(self, other: "Scene", share: float) -> "Scene":
+        """With each atom, and the centre of the box, so far along the straight way to another geometry.
+
+        Raises RequestError where a density is shown, which is known at the two ends only.
+        """
+        if self.states:
+            raise RequestError(f"{self.id}: the densities between two geometries are not known: show fields of atoms")
+        ways = zip(self.gaussians, other.gaussians, strict=True)
+        between = [(one.exponents, one.centres + share * (two.centres - one.centres)) for one, two in ways]
+        return replace(
+            self,
+            positions=self.positions + share * (other.positions - self.positions),
+            centre=self.centre + share * (other.centre - self.centre),
+            gaussians=tuple(Gaussians(*atoms, find_peak(*atoms)) for atoms in between),
+        )
 
     def on_axes(self, axes: Axes) -> Tensor:
         """True values (fields, nx, ny, nz), float32, on the device of the axes."""
@@ -157,8 +178,20 @@ class StoredScenes:
             kept = catalog.datasets[catalog.stores[number]][self.ids[number]].states
             states = {name: kept[name] for name in self.fields.densities}
         return build_scene(
-            self.ids[number], catalog.numbers[atoms], catalog.positions[atoms], centre, self.fields, states=states
+            self.ids[number],
+            catalog.numbers[atoms],
+            catalog.positions[atoms],
+            centre,
+            self.fields,
+            parts=self._name_parts(number),
+            states=states,
         )
+
+    def _name_parts(self, number: int) -> list[str]:
+        """Of a complex, each atom's; the ligand's come first."""
+        table, atoms = self.catalog.table, int(self.catalog.atoms[number])
+        ligand = int(table["ligand_atoms"].iloc[number]) if "ligand_atoms" in table else 0
+        return ["ligand"] * ligand + ["protein"] * (atoms - ligand) if ligand else []
 
 
 def build_scene(
@@ -176,4 +209,4 @@ def build_scene(
         if state.cell is not None:
             raise StoreError(f"density {name!r} of {id} is periodic: a field fills a box of its own; choose another")
     spread = [spread_atoms(one, numbers, positions, fields.beta, parts, fields.radii) for one in fields.atomic]
-    return Scene(id, positions, centre, fields, tuple(spread), states or {})
+    return Scene(id, numbers, positions, centre, fields, tuple(spread), states or {})

@@ -5,6 +5,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+GIB = 2**30
+KEPT_BYTES = 2 * GIB  # unless a config says otherwise
+
 
 class KeptBoxes:
     """By sample and channel. None is dropped for another: in an epoch each is wanted once, so none is worth more."""

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import RequestError, StoreError
+from storage.objects import has_object
 from storage.schema import FloatArray
 from training.batch import Batch, Boxes, Draw
 from training.catalog import Catalog, read_catalog
 from training.channel_boxes import Channel, ChannelBoxes, find_channels, measure_gains
 from training.checkpoint import Stores, claim_run
 from training.config import PropertyConfig
+from training.curves import write_history
 from training.labels import read_labels
 from training.loop import train
 from training.losses import Share
@@ -25,8 +27,10 @@ from training.parallel import Team, assemble_team
 from training.property_fit import fit_forest, fit_ridge
 from training.property_model import PropertyModel, Standard, build_property_network, save_property_model
 from training.stream import Stream, StreamSettings
+from training.subsets import choose_molecules
 from training.superres import choose_samples, describe_origin
 from training.symmetries import ROTATIONS
+from training.trained import BEST
 
 FITTED = {"ridge": fit_ridge, "forest": fit_forest}
 MEASURED = 64  # samples of the training split on which the sizes of fields and features are measured
@@ -43,11 +47,10 @@ def train_property(config: PropertyConfig, run: Path, *, resume: bool = False) -
     with assemble_team(config.device) as team:
         task = PropertyTask(config, run, team)
         claim_run(run, config, resume, team)
-        if config.model in FITTED:
-            if team.leads:
-                task.keep(task.fit(), 0)
-        else:
+        if config.model not in FITTED:
             train(task, config, run, team)
+        elif team.leads and not has_object(run, BEST):
+            task.fit()
 
 
 class PropertyTask:
@@ -56,6 +59,7 @@ class PropertyTask:
     def __init__(self, config: PropertyConfig, run: Path, team: Team) -> None:
         self.config, self.run, self.team = config, run, team
         training, validation = (read_catalog(config.store, split, ()) for split in ("train", "validation"))
+        training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.standard = measure_labels(training, config.targets)
         self.channels = tuple(find_channels(training.datasets[0], config.representation))
@@ -71,10 +75,12 @@ class PropertyTask:
         torch.manual_seed(config.seed)
         self.network: nn.Module = nn.Identity() if config.model in FITTED else self._build()
 
-    def fit(self) -> nn.Module:
-        """The network of a model of fingerprints; validation chooses what is not fitted."""
+    def fit(self) -> None:
+        """A model of fingerprints, in one go; validation chooses what is not fitted. The history is its one score."""
         learnt, judged = (_read_all(boxes, self.standard) for boxes in (self.learnt, self.judged))
-        return FITTED[self.config.model](learnt, judged, self.config.seed)
+        network = FITTED[self.config.model](learnt, judged, self.config.seed)
+        write_history(self.run, [{"step": 0, "validation": self.validate(network)}])
+        self.keep(network, 0)
 
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team

@@ -14,11 +14,10 @@ from storage.shards import OpenShards, SampleArray, open_samples
 from training.batch import Batch, Draw, draw_generator
 from training.buffers import Buffers
 from training.catalog import Catalog
-from training.kept import KeptBoxes
+from training.kept import KEPT_BYTES, KeptBoxes
 from training.symmetries import AXES, COUNT, turn_back
 
 SPREAD = 1 / 6  # of a crop's edge: how far its centre lies from the chosen atom, one standard deviation
-KEPT_BYTES = 2 * 2**30  # of decoded boxes in memory
 
 Triple = tuple[int, int, int]
 

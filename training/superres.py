@@ -15,6 +15,7 @@ from training.batch import Batch, Boxes, Draw, find_electrons
 from training.catalog import Catalog, read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import SuperresConfig
+from training.kept import GIB
 from training.loop import train
 from training.losses import Share, charge_loss, density_loss
 from training.metrics import nmae
@@ -112,10 +113,11 @@ class SuperresTask:
 
     def _open_boxes(self, catalog: Catalog, crop: int, multiple: int, turn: bool) -> Boxes:
         config, device = self.config, self.team.device
-        cutting = Cutting(crop, multiple, turn, config.seed)
+        cutting, kept = Cutting(crop, multiple, turn, config.seed), int(config.kept_gib * GIB)
         if config.voxels == "device":
-            return WavefunctionBoxes(catalog, config.input, config.target, cutting, device)
-        return StoredBoxes(catalog, config.input, config.target, cutting, pinned=device.type == "cuda")
+            return WavefunctionBoxes(catalog, config.input, config.target, cutting, device, kept_bytes=kept)
+        pinned = device.type == "cuda"
+        return StoredBoxes(catalog, config.input, config.target, cutting, pinned=pinned, kept_bytes=kept)
 
 
 def make_vacuum(batch: Batch) -> Batch:

@@ -14,7 +14,8 @@ from storage.errors import RhoflowError
 from storage.schema import FloatArray
 from training.batch import Batch, Draw, draw_generator
 from training.catalog import Catalog
-from training.expansions import KEPT_BYTES, KeptExpansions, check_wavefunctions
+from training.expansions import KeptExpansions, check_wavefunctions
+from training.kept import KEPT_BYTES
 from training.stored import SPREAD, Cutting
 
 Triple = tuple[int, int, int]

@@ -16,8 +16,9 @@ from training.checkpoint import LAST, claim_run
 from training.config import FieldConfig
 from training.config_file import config_values, parse_config
 from training.field import FieldTask, measure_psnr, read_material, train_field
-from training.field_boxes import FieldBatch, FieldBoxes, grid_axis
+from training.field_boxes import FieldBatch, FieldBoxes, grid_axis, name_latents
 from training.field_model import load_field_model
+from training.field_scaling import make_scaling
 from training.field_scenes import StoredScenes, read_fields
 from training.loop import train
 from training.losses import Share
@@ -73,7 +74,7 @@ def test_a_tiny_field_is_learned_well(store: Path, tmp_path: Path) -> None:
     scenes = StoredScenes(read_catalog([store], "train", ()), model.origin.described)
     axis = grid_axis(25, torch.device("cpu"))
     for number, id in enumerate(model.origin.ids):
-        latents = model.encode(torch.tensor(number))
+        latents = model.encode(name_latents(number, device=torch.device("cpu")))
         scene = scenes[scenes.ids.index(id)]
         x, y, z = (axis * model.origin.edge / 2 + middle for middle in scene.centre.tolist())
         truth, values = scene.on_axes((x, y, z)), model.sample_grid(latents, 25)
@@ -146,7 +147,7 @@ def turn_quarter(values: torch.Tensor) -> torch.Tensor:
 
 def test_positions_lie_in_the_box_and_come_again(store: Path) -> None:
     scenes = StoredScenes(read_catalog([store], "train", ()), read_fields(["H"], 0.5, ()))
-    boxes = FieldBoxes(scenes, TINY, scenes.edge, torch.ones(1), torch.device("cpu"))
+    boxes = FieldBoxes(scenes, TINY, scenes.edge, make_scaling(("H",), [1.0]), torch.device("cpu"))
     for epoch in range(20):
         batch, again = (boxes.draw([Draw(0, epoch), Draw(1, epoch)]) for _ in range(2))
         for axis in batch.axes:

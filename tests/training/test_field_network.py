@@ -33,7 +33,9 @@ VARIANTS = {
 def build(variant: str) -> tuple[FieldNetwork, torch.Tensor]:
     torch.manual_seed(2)
     network = FieldNetwork(VARIANTS[variant])
-    return network, torch.tensor([2, 0]) if network.architecture.molecules else torch.rand(2, 2, 8, 8, 8)
+    return network, torch.tensor([[2.0, 1.0, 0.25], [0.0, 0.0, 0.0]]) if network.architecture.molecules else torch.rand(
+        2, 2, 8, 8, 8
+    )
 
 
 def draw_axes(*lengths: int) -> Axes:
@@ -84,7 +86,7 @@ def test_the_published_network_is_the_papers() -> None:
     network, source = build("published")
     shallow = FieldNetwork(replace(VARIANTS["published"], depth=1))
     axes = draw_axes(1, 1, 1)
-    point, latent = torch.cat([axis[:, 0] for axis in axes]).reshape(3, 2).T, shallow.latents[source][..., 0, 0, 0]
+    point, latent = torch.cat([axis[:, 0] for axis in axes]).reshape(3, 2).T, shallow.encode(source)[..., 0, 0, 0]
     layers = shallow.layers
     modulation = torch.relu(layers.modulators[0](latent))  # type: ignore[index,operator]
     wave = torch.sin(30 * layers.waves[0](point))  # type: ignore[index,operator]

@@ -165,9 +165,11 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path, store: Path) -> None:
 
 
 def test_what_reads_ahead_changes_nothing(store: Path, tmp_path: Path) -> None:
-    for workers in (0, 3):
-        train_superres(replace(QUICK, store=(store,), workers=workers), tmp_path / str(workers))
+    for workers, kept_gib in ((0, 0.0), (3, 2.0)):
+        config = replace(QUICK, store=(store,), workers=workers, kept_gib=kept_gib)
+        train_superres(config, tmp_path / str(workers))
     assert weights(tmp_path / "0") == weights(tmp_path / "3")
+    train_superres(replace(config, kept_gib=1.0), tmp_path / "3", resume=True)  # refuses no other room
 
 
 def test_it_learns_from_whole_boxes(store: Path, tmp_path: Path) -> None:

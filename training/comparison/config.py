@@ -10,11 +10,12 @@ from storage.errors import RequestError
 from storage.objects import Json, Location, locate
 from training.checkpoint import FREE_KEYS
 from training.comparison.kind import Judge, Kind
+from training.comparison.property import Property
 from training.comparison.superres import Superres
 from training.config import TrainingConfig
 from training.config_file import check_key, config_values, parse_config, place_config
 
-KINDS: Mapping[str, Kind[Any]] = {"superres": Superres()}
+KINDS: Mapping[str, Kind[Any]] = {"superres": Superres(), "property": Property()}
 KEYS = ("kind", "title", "molecules", "seeds", "learning_rates", "seconds", "train", "variants", "judges")
 OWN_KEYS = {
     "molecules": "molecules",

@@ -62,13 +62,18 @@ class FieldNetwork(nn.Module):
         self.layers = build_layers(architecture)
 
     def forward(self, source: Tensor, axes: Axes) -> Tensor:
-        """Fields (batch, fields, nx, ny, nz) of molecules: numbers (batch,), or grids (batch, fields, n, n, n)."""
+        """Fields (batch, fields, nx, ny, nz) of molecules; `source` as in `encode`."""
         return self.decode(self.encode(source), axes)
 
     def encode(self, source: Tensor) -> Tensor:
-        """Latents (batch, features, n, n, n)."""
+        """Latents (batch, features, n, n, n).
+
+        Learned ones from (batch, 3): the numbers of two molecules, and how far from the first to the second; an
+        encoder's from grids (batch, fields, n, n, n).
+        """
         if self.architecture.molecules:
-            return self.latents[source]
+            first, second = (self.latents[source[:, column].long()] for column in (0, 1))
+            return torch.lerp(first, second, source[:, 2].reshape(-1, 1, 1, 1, 1))
         return cast(Tensor, self.encoder(source))
 
     def decode(self, latents: Tensor, axes: Axes) -> Tensor:

@@ -1,0 +1,66 @@
+"""Models of properties, compared: mean absolute errors, with the mean of the training split beside them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import RequestError
+from storage.objects import Location
+from storage.reader import open_dataset
+from storage.schema import FloatArray
+from training.comparison.kind import Judge, Judgement, Scores
+from training.config import PropertyConfig
+from training.labels import name_unit
+from training.loop import Task
+from training.parallel import Team
+from training.property import FITTED, PropertyTask, train_property
+from training.property_evaluation import PropertyEvaluation, evaluate_property
+
+MEAN = "mean predictor"
+
+
+class Property:
+    """The kind `property`: representations and controls are its variants."""
+
+    config: type[PropertyConfig] = PropertyConfig
+    drawn: tuple[str, ...] = ()
+
+    def open(self, config: PropertyConfig, run: Path, team: Team) -> Task[Any]:
+        """Raises RequestError for a model that is fitted in one go."""
+        if config.model in FITTED:
+            raise RequestError(f'seconds: model = "{config.model}" is fitted without steps: give steps in [train]')
+        return PropertyTask(config, run, team)
+
+    def train(self, config: PropertyConfig, run: Path, *, resume: bool) -> None:
+        train_property(config, run, resume=resume)
+
+    def adopt(self, config: PropertyConfig, run: Path) -> None:  # noqa: ARG002
+        """Raises RequestError: no model of properties comes along."""
+        raise RequestError(f"{run}: molecules = 0: models of properties start from nothing, so they need some")
+
+    def judge_run(self, run: Path, store: Location, judge: Judge) -> Judgement:
+        """On the samples of which every label is known."""
+        if judge.conformers_of_training:
+            raise RequestError("conformers_of_training: is for models of densities; leave it out")
+        evaluation = evaluate_property(run, store, split=judge.split, rotations=judge.rotations)
+        groups = open_dataset(store).table["group"]
+        whole = np.array([np.isfinite(labels).all() for labels in evaluation.known])
+        molecules = tuple(str(groups[id]) for id, is_whole in zip(evaluation.ids, whole, strict=True) if is_whole)
+        model, mean = (
+            Scores(molecules, _list_errors(evaluation, predicted, whole))
+            for predicted in (evaluation.predicted, np.broadcast_to(evaluation.mean, evaluation.predicted.shape))
+        )
+        return Judgement(model, {MEAN: mean})
+
+
+def _list_errors(
+    evaluation: PropertyEvaluation, predicted: FloatArray, whole: NDArray[np.bool_]
+) -> dict[str, tuple[float, ...]]:
+    """Mean absolute errors, by what they are of: "gap_Ha, Ha"."""
+    errors = np.abs(predicted - evaluation.known)[whole]
+    return {
+        f"{target}, {name_unit(target)}".rstrip(", "): tuple(errors[:, number].tolist())
+        for number, target in enumerate(evaluation.targets)
+    }
