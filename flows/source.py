@@ -285,12 +285,12 @@ def checksum_density(source: Path, id: str) -> str:
 
 
 def checksum_map(source: Source, id: str) -> str:
-    """sha256 of the experimental map of a row; "" where there is none."""
+    """sha256 of the experimental map of a row; where there is none, what no other row has."""
     try:
         path = find_map(Path(source.address), id, source.map, source.id)
     except ValueError:
-        return ""
-    return checksum(path) if path.is_file() else ""
+        return f"no map of {id}"
+    return checksum(path) if path.is_file() else f"no map of {id}"
 
 
 def describe_changes(changes: Counter[str]) -> str:
