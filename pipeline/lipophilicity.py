@@ -13,4 +13,4 @@ def crippen_logp(smiles: Sequence[str]) -> FloatArray:
     """Shape (molecules,); NaN where there is no graph, or RDKit cannot read it."""
     with rdBase.BlockLogs():
         graphs = [Chem.MolFromSmiles(one) if one else None for one in smiles]
-    return np.array([np.nan if graph is None else rdMolDescriptors.CalcCrippenDescriptors(graph)[0] for graph in graphs])
+    return np.array([np.nan if one is None else rdMolDescriptors.CalcCrippenDescriptors(one)[0] for one in graphs])
