@@ -41,7 +41,7 @@ def embed_molecules(model: FieldModel, store: Location, split: str, run: Path) -
     first, second = ((one - mean) / spread for one in latents)
     known, wanted = describe_molecules(seen), describe_molecules(unseen)
     names = [str(name) for name in known.columns]
-    axes = np.linalg.svd(first, full_matrices=False)[2][:2]
+    axes = np.linalg.eigh(first.T @ first)[1].T[:-3:-1]  # the two directions of most spread
     tables = []
     for catalog, values, properties, name in ((seen, first, known, "train"), (unseen, second, wanted, split)):
         flat = pd.DataFrame(values @ axes.T, columns=["map_x", "map_y"], index=catalog.table.index)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -130,3 +131,23 @@ def test_the_way_to_another_molecule_is_measured_and_shown(folder: Path) -> None
 def test_what_cannot_be_predicted_is_refused(folder: Path, words: tuple[str, ...], fault: str) -> None:
     with pytest.raises(RequestError, match=fault):
         run("predict", folder / "run", words[0], folder / words[1], *words[2:])
+
+
+def test_an_encoder_is_judged_on_molecules_that_it_never_saw(folder: Path) -> None:
+    recipe = RECIPE.replace("train = 1.0\nvalidation = 0.0\ntest = 0.0", "train = 0.5\nvalidation = 0.25\ntest = 0.25")
+    smiles = {name: "C" * k + "O" for k, name in enumerate(("water", "methanol", "ethanol", "propanol", "butanol"))}
+    dataset = build_recipe(folder / "alcohols", smiles, recipe)
+    assert set(dataset.table["split"]) == {"train", "validation", "test"}
+    config = CONFIG.replace("store/store", "alcohols/store").replace("steps = 300", "steps = 3").replace(
+        "latent_cells = 8", 'latent_cells = 3\ncoder = "encoder"\nrefinements = 1\npositions = "grid"\nturn = true'
+    )  # fmt: skip
+    (folder / "encoder.toml").write_text(config)
+    run("train", "field", folder / "encoder.toml", folder / "encoder")
+    text = run("evaluate", folder / "encoder", dataset.store)
+    assert "never seen" in text
+    record = json.loads((folder / "encoder/evaluation.json").read_text())
+    splits = {score["id"]: (dataset.table.loc[score["id"], "split"], score["seen"]) for score in record["samples"]}
+    assert set(splits.values()) == {("train", True), ("test", False)}
+    table = pd.read_csv(folder / "encoder/embedding.csv", index_col="id")
+    assert set(table["split"]) == {"train", "test"}
+    assert {f"latent_{k}" for k in range(12)} <= set(table.columns)  # six features, means and mean squares
