@@ -101,8 +101,8 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str,
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training molecules")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(MaxNLocator(5) if high < NARROW * low else LogLocator(subs=(1, 2, 5)))
+    bottom, top = axes.get_ylim()
+    axes.yaxis.set_major_locator(MaxNLocator(5) if top < NARROW * bottom else LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
