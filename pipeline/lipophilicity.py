@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rdkit import Chem, rdBase
-from rdkit.Chem import Crippen
+from rdkit.Chem import rdMolDescriptors
 
 from storage.schema import FloatArray
 
@@ -13,4 +13,4 @@ def crippen_logp(smiles: Sequence[str]) -> FloatArray:
     """Shape (molecules,); NaN where there is no graph, or RDKit cannot read it."""
     with rdBase.BlockLogs():
         graphs = [Chem.MolFromSmiles(one) if one else None for one in smiles]
-    return np.array([np.nan if graph is None else Crippen.MolLogP(graph) for graph in graphs])
+    return np.array([np.nan if one is None else rdMolDescriptors.CalcCrippenDescriptors(one)[0] for one in graphs])
