@@ -201,8 +201,12 @@ def open_molecules(source: Source) -> Iterator[Molecule]:
         labels=source.labels,
         charge=source.charge,
         unpaired=source.unpaired,
-        files=Files(source.protein, source.ligand, source.record, source.map, source.rules),
+        files=name_files(source),
     )
+
+
+def name_files(source: Source) -> Files:
+    return Files(source.protein, source.ligand, source.record, source.rules, source.map)
 
 
 def read_stored_rows(store: Location, generation: Generation) -> Iterator[tuple[str, StoredRow]]:
@@ -263,7 +267,7 @@ def checksum_source(source: Source) -> str:
     """sha256 of a file, or of the list of those in a folder or a package with theirs and what is chosen of them."""
     if source.path is None:
         return checksum_files(list_qm9_files(), f"{source.heavy_atoms} {source.count}\n")
-    files = list_source_files(source.path, Files(source.protein, source.ligand, source.record, source.map))
+    files = list_source_files(source.path, name_files(source))
     return checksum(source.path) if files == [source.path] else checksum_files(files)
 
 
@@ -281,12 +285,12 @@ def checksum_density(source: Path, id: str) -> str:
 
 
 def checksum_map(source: Source, id: str) -> str:
-    """sha256 of the experimental map of a row; "" where there is none."""
+    """sha256 of the experimental map of a row; where there is none, what no other row has."""
     try:
         path = find_map(Path(source.address), id, source.map, source.id)
     except ValueError:
-        return ""
-    return checksum(path) if path.is_file() else ""
+        return f"no map of {id}"
+    return checksum(path) if path.is_file() else f"no map of {id}"
 
 
 def describe_changes(changes: Counter[str]) -> str:

@@ -78,8 +78,8 @@ class Files:
     protein: str | None = None
     ligand: str | None = None
     record: str | None = None
-    map: str | None = None
     rules: Rules = DEFAULT_RULES
+    map: str | None = None
 
     @property
     def asked(self) -> list[str]:

@@ -5,6 +5,7 @@ The grid is summed block by block over the Gaussians that reach it. Where some a
 density is added: between them and the spheres is the seam.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from pipeline.voxels import measure_lengths, sample_density, sample_gradient
 from storage.schema import ElectronicState, FloatArray, Grid, IntArray, Sampling
 
 EPSILON = 1e-11  # electrons/bohr³: where a Gaussian is smaller, it may be left out; of 10,000, 1e-5 electrons are lost
-BLOCK = 16  # cells along x and y
+BLOCK = 16  # cells along each edge
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,8 @@ def _sum_gaussians(
 
 
 def _cut_blocks(grid: Grid) -> Iterator[tuple[slice, slice, slice]]:
-    nx, ny, nz = grid.shape
-    for x in range(0, nx, BLOCK):
-        for y in range(0, ny, BLOCK):
-            yield slice(x, min(x + BLOCK, nx)), slice(y, min(y + BLOCK, ny)), slice(0, nz)
+    x, y, z = ([slice(k, min(k + BLOCK, cells)) for k in range(0, cells, BLOCK)] for cells in grid.shape)
+    return itertools.product(x, y, z)
 
 
 def _find_near(centres: FloatArray, reaches: FloatArray, grid: Grid, block: tuple[slice, slice, slice]) -> IntArray:

@@ -42,7 +42,7 @@ def read_raw(content: bytes) -> RawMap:
         tuple(axis - 1 for axis in whole[16:19]),  # type: ignore[arg-type]
         start,
         sizes,
-        cell_vectors(*whole[10:16]),
+        cell_vectors(*(float(str(np.float32(number))) for number in whole[10:16])),  # 109.8625, not 109.86250305
         np.array(struct.unpack("<3f", content[196:208])),
     )
 
