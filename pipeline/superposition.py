@@ -90,9 +90,8 @@ def _sum_gaussians(
 
 
 def _cut_blocks(grid: Grid) -> Iterator[tuple[slice, slice, slice]]:
-    parts = [[slice(k, min(k + BLOCK, cells)) for k in range(0, cells, BLOCK)] for cells in grid.shape]
-    for x, y, z in itertools.product(*parts):
-        yield x, y, z
+    x, y, z = ([slice(k, min(k + BLOCK, cells)) for k in range(0, cells, BLOCK)] for cells in grid.shape)
+    return itertools.product(x, y, z)
 
 
 def _find_near(centres: FloatArray, reaches: FloatArray, grid: Grid, block: tuple[slice, slice, slice]) -> IntArray:

@@ -56,7 +56,9 @@ def write_folder(folder: Path) -> Path:
     write_mtz(folder / "good.mtz", ATOMS)
     write_mtz(folder / "unphased.mtz", ATOMS, with_phases=False)
     cell = (12.0, 12.0, 12.0, 90.0, 90.0, 90.0)
-    write_map(folder / "part.ccp4", lambda places: places[:, 0] ** 2 + 0.1, cell=cell, sizes=(24, 24, 24), count=(14, 24, 24))
+    write_map(
+        folder / "part.ccp4", lambda places: places[:, 0] ** 2 + 0.1, cell=cell, sizes=(24, 24, 24), count=(14, 24, 24)
+    )
     rows = [f"{name},some.pdb,{map}" for name, map in ROWS.items()]
     (folder / "maps.csv").write_text("\n".join(["name,structure,map", *rows]) + "\n")
     (folder / "recipe.toml").write_text(RECIPE)
