@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from storage.objects import write_object
 from training.comparison.config import KINDS, Comparison
@@ -37,7 +37,9 @@ STYLE = {
     "svg.hashsalt": "rhoflow",  # the same table gives the same bytes
 }
 LINE = 0.05  # of a panel's height, for a name
-CURVE_WIDTH, BAR_WIDTH, PANEL_HEIGHT, BAR_HEIGHT = 6.8, 5.6, 3.9, 0.34  # inches
+CURVE_SIZE, BAR_WIDTH, BAR_HEIGHT = (6.8, 3.9), 5.6, 0.34  # inches
+MOST_COLUMNS = 2  # of panels
+NARROW = 4  # times as much at the top as at the bottom: less than that has too few round powers and halves for ticks
 
 Panel = tuple[str, str]  # judge and measure
 
@@ -61,13 +63,19 @@ def plot_comparison(comparison: Comparison, rows: Sequence[Row], file: Path) -> 
 def _draw(comparison: Comparison, panels: Mapping[Panel, list[Row]]) -> Figure:
     looks = {variant: (HUES[k % len(HUES)], MARKS[k % len(MARKS)]) for k, variant in enumerate(comparison.variants)}
     is_curve = len({row.molecules for rows in panels.values() for row in rows if row.is_trained}) > 1
-    longest = max(map(len, panels.values()))
-    height = PANEL_HEIGHT if is_curve else 1.3 + BAR_HEIGHT * longest
-    figure = Figure(figsize=((CURVE_WIDTH if is_curve else BAR_WIDTH) * len(panels), height), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for (panel, rows), one in zip(panels.items(), axes, strict=True):
-        (_draw_curves if is_curve else _draw_bars)(one, rows, looks)
-        _finish(one, panel, len(comparison.judges) > 1)
+    width, height = CURVE_SIZE if is_curve else (BAR_WIDTH, 1.1 + BAR_HEIGHT * max(map(len, panels.values())))
+    columns = min(MOST_COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
+    places = figure.subplots(lines, columns, squeeze=False).ravel()
+    for (panel, rows), axes in zip(panels.items(), places, strict=False):
+        (_draw_curves if is_curve else _draw_bars)(axes, rows, looks)
+        _finish(axes, panel, len(comparison.judges) > 1)
+    for axes in places[len(panels) :]:
+        axes.remove()
+    if is_curve and len(looks) > 1:
+        handles, names = places[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     figure.suptitle(comparison.title, x=0.012, ha="left", fontsize=12, fontweight="bold")
     return figure
 
@@ -87,17 +95,16 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("training molecules")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
     untrained = [(row, f"{row.method}, no training", looks[row.method][0]) for row in trained if row.molecules == 0]
     floors = [(row, row.method, FAINT) for row in rows if not row.is_trained and row.molecules is None]
     _draw_levels(axes, [(row.mean, name, hue) for row, name, hue in (*untrained, *floors)])
-    if len(looks) > 1:
-        axes.legend(frameon=False, loc="lower left")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("training molecules")
+    bottom, top = axes.get_ylim()
+    axes.yaxis.set_major_locator(MaxNLocator(5) if top < NARROW * bottom else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_levels(axes: Axes, levels: Sequence[tuple[float, str, str]]) -> None:

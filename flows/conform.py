@@ -2,11 +2,10 @@
 
 import functools
 import platform
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from flows.isolation import Child, borrow_child, look_ahead
+from flows.isolation import borrow_child
 from flows.recipe import Recipe
 from flows.source import digest_molecule
 from pipeline.conformers import conform
@@ -40,12 +39,15 @@ def conform_part(store: Location, part: int) -> float:
     recipe = Recipe.model_validate(read_header(store).recipe)
     if not has_object(store, source_key(part)):
         raise StoreError(f"{store} has no source part {part}: run `rhoflow plan` or `rhoflow build` first")
+    rows, seconds = [], 0.0
     shelf = Shelf(store)
-    with borrow_child(recipe.limits.memory_gib) as child:
-        begun = (begin_row(source, recipe, shelf, child) for source in read_source_part(store, part))
-        conformed = [await_row() for await_row in look_ahead(begun)]
-    seconds = sum(spent for _, spent in conformed)
-    rows = [row for row, _ in conformed]
+    for source in read_source_part(store, part):
+        if was := shelf.find(source):
+            rows.append(_take_over(was, source.molecule))
+            continue
+        row, spent = _conform_row(source.molecule, recipe)
+        rows.append(row)
+        seconds += spent
     write_conformer_part(store, part, rows, {"computing_seconds": seconds, "host": platform.node()})
     return seconds
 
@@ -85,25 +87,15 @@ def _take_over(was: ConformedRow, molecule: Molecule) -> ConformedRow:
     return replace(was, row=molecule.row, id=molecule.id, labels=molecule.labels, conformers=named)
 
 
-def begin_row(
-    source: SourceRow, recipe: Recipe, shelf: Shelf, child: Child
-) -> Callable[[], tuple[ConformedRow, float]]:
-    """A row taken from the shelf, or made in the child; what is returned waits for it, and tells its CPU seconds."""
-    molecule, settings, limits = source.molecule, recipe.conformers, recipe.limits
-    if was := shelf.find(source):
-        taken = _take_over(was, molecule)
-        return lambda: (taken, 0.0)
+def _conform_row(molecule: Molecule, recipe: Recipe) -> tuple[ConformedRow, float]:
+    settings, limits = recipe.conformers, recipe.limits
     how = (settings.keep, settings.count, settings.optimise, settings.seed)
-    await_report = child.begin(_conform, molecule, *how, seconds=limits.seconds_per_molecule)
+    with borrow_child(limits.memory_gib) as child:
+        report = child.run(_conform, molecule, *how, seconds=limits.seconds_per_molecule)
     about = (molecule.row, molecule.id)
-
-    def await_row() -> tuple[ConformedRow, float]:
-        report = await_report()
-        if isinstance(report.end, MoleculeFailed):
-            return ConformedRow(*about, report.end.reason, str(report.end), molecule.labels), report.seconds
-        return ConformedRow(*about, "ok", "", molecule.labels, report.end), report.seconds
-
-    return await_row
+    if isinstance(report.end, MoleculeFailed):
+        return ConformedRow(*about, report.end.reason, str(report.end), molecule.labels), report.seconds
+    return ConformedRow(*about, "ok", "", molecule.labels, report.end), report.seconds
 
 
 def _conform(molecule: Molecule, keep: bool, count: int, optimise: str, seed: int) -> list:  # type: ignore[type-arg]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from skimage.metrics import structural_similarity
 
+from flows.field_embedding import MAP, TABLE, Probe, embed_molecules
 from storage.errors import RequestError, StoreError
 from storage.objects import Json, Location, write_record
 from training.catalog import Catalog, read_catalog
@@ -48,6 +49,7 @@ class FieldEvaluation:
     latent_bytes: int  # of what is kept of each molecule
     voxel_bytes: int  # of its training grid
     scores: tuple[FieldScore, ...]
+    probes: tuple[Probe, ...] = ()  # of an encoder's latents
 
     def __str__(self) -> str:
         lines = ["molecules      grid    n    PSNR   zeros    SSIM      NMAE  electrons   (dB with MAX = 1)"]
@@ -57,7 +59,9 @@ class FieldEvaluation:
                 if chosen:
                     lines.append(describe_scores("learned" if seen else "never seen", self.cells * factor, chosen))
         kept = f"{self.latent_bytes:,} bytes per molecule and {self.shared_bytes:,} shared by all"
-        return "\n".join([*lines, "", f"{kept}; the training grid has {self.voxel_bytes:,} bytes per molecule"])
+        lines += ["", f"{kept}; the training grid has {self.voxel_bytes:,} bytes per molecule"]
+        probed = ["", f"a line through the latents, on molecules never seen ({TABLE}, {MAP}):", *map(str, self.probes)]
+        return "\n".join([*lines, *probed] if self.probes else lines)
 
 
 def describe_scores(name: str, cells: int, scores: Sequence[FieldScore]) -> str:
@@ -84,9 +88,11 @@ def evaluate_field(run: Path, store: Location, *, split: str = "test") -> FieldE
         reader = open_reader(model, StoredScenes(catalog, model.origin.described))
         scores += [score for factor, most in FACTORS.items() for score in score_all(reader, factor, most, seen)]
     shared, latents = count_bytes(model)
+    is_encoder = model.network.architecture.molecules == 0
+    probes = tuple(embed_molecules(model, store, split, run)) if is_encoder else ()
     voxels = 4 * len(model.origin.scales) * model.origin.cells**3
     evaluation = FieldEvaluation(
-        str(store), split, model.step, model.origin.cells, shared, latents, voxels, tuple(scores)
+        str(store), split, model.step, model.origin.cells, shared, latents, voxels, tuple(scores), probes
     )
     write_record(run, EVALUATION, evaluation_values(evaluation))
     return evaluation
@@ -144,7 +150,8 @@ def evaluation_values(evaluation: FieldEvaluation) -> dict[str, Json]:
     values = {key: getattr(evaluation, key) for key in ("store", "split", "step", "cells")}
     sizes = {key: getattr(evaluation, key) for key in ("shared_bytes", "latent_bytes", "voxel_bytes")}
     scores: list[Json] = [asdict(score) for score in evaluation.scores]
-    return {**values, **sizes, "psnr_max": 1.0, "samples": scores}
+    probes: list[Json] = [asdict(probe) for probe in evaluation.probes]
+    return {**values, **sizes, "psnr_max": 1.0, "samples": scores, "probes": probes}
 
 
 def check_field_options(run: Path, *, beside: Sequence[Path], rotations: int) -> None:

@@ -1,7 +1,6 @@
 """A child process for native code: what crashes, hangs or eats memory there costs one call, by name."""
 
 import ctypes
-import functools
 import multiprocessing
 import os
 import resource
@@ -76,28 +75,18 @@ class Child:
 
     def run(self, function: Callable[..., T], *arguments: Any, seconds: float) -> Report[T]:
         """Call `function` in the child. A MoleculeFailed is its end like any value; other exceptions are raised."""
-        return self.begin(function, *arguments, seconds=seconds)()
-
-    def begin(self, function: Callable[..., T], *arguments: Any, seconds: float) -> Callable[[], Report[T]]:
-        """Hand over a call, to be taken up after those before it; what is returned waits for its end, in their order.
-
-        With the next call at hand, the child need not wait for its parent between two.
-        """
-        call = (function, *arguments)
-        return functools.partial(self._await, self._schedule(_measure, call, seconds), call, seconds)
-
-    def _await(self, future: Any, call: tuple[Any, ...], seconds: float) -> Report[Any]:
         spent, crashes, kills, overruns, breaks = 0.0, 0, 0, 0, 0
         while True:
+            allowed = seconds * 2**overruns
             started = time.monotonic()
             try:
-                end, used, peak = future.result()
+                end, used, peak = self._schedule(_measure, (function, *arguments), allowed).result()
                 return Report(end, spent + used, 1 + crashes + kills + overruns, peak)
             except TimeoutError:
                 overruns += 1
                 if overruns == OVERRUNS:
                     failure: MoleculeFailed = TimedOut(
-                        f"not done within {seconds * 2 ** (overruns - 1):g} s: raise limits.seconds_per_molecule"
+                        f"not done within {allowed:g} s: raise limits.seconds_per_molecule"
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             except BrokenProcessPool as error:
@@ -117,7 +106,6 @@ class Child:
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             spent += time.monotonic() - started
-            future = self._schedule(_measure, call, seconds * 2**overruns)
 
     def close(self) -> None:
         """End the process; a call under way is lost."""
@@ -154,15 +142,6 @@ def borrow_child(memory_gib: float) -> Iterator[Child]:
         child.close()
         raise
     _free.append(child)
-
-
-def look_ahead(begun: Iterator[T]) -> Iterator[T]:
-    """The same, each begun before the one ahead of it is waited for."""
-    nothing = object()
-    ahead: Any = next(begun, nothing)
-    while ahead is not nothing:
-        current, ahead = ahead, next(begun, nothing)
-        yield current
 
 
 def _limit_process(memory: int, parent: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.field_path import follow_path, write_animation
 from flows.report.meshes import Mesh, level_surface
 from flows.volume_files import choose_format, write_volume
 from pipeline.formats import Scene, Volume
@@ -20,7 +21,7 @@ from training.field_model import FieldModel, load_field_model
 from training.field_read import FieldReader, open_reader
 from training.field_scenes import StoredScenes
 
-MESH = ".ply"
+MESH, PAGE = ".ply", ".html"
 DENSITY_UNIT = "electrons_per_bohr3"
 LEVEL = 0.5  # of the largest value, where no level is given
 
@@ -36,10 +37,13 @@ class WantedField:
     channel: str | None  # which field; None: all, and of a surface the first
     spacing_angstrom: float | None  # None: that of the training grid
     level: float | None  # of a surface
+    to: str | None  # the id of a sample at which an animation ends
 
 
 def predict_field(wanted: WantedField) -> str:
     """Writes the file, and says what is in it. Raises RequestError where it cannot be made."""
+    if wanted.to is not None:
+        return predict_path(wanted, wanted.to)
     is_mesh = wanted.out.suffix == MESH
     format = "" if is_mesh else choose_format(wanted.out, wanted.format)
     model = load_field_model(wanted.run)
@@ -56,6 +60,24 @@ def predict_field(wanted: WantedField) -> str:
     scene = Scene(catalog.numbers[atoms], catalog.positions[atoms], None, grid, "point")
     write_volume(wanted.out, format, Volume(scene, {name_field(name): values for name, values in fields.items()}))
     return f"{wanted.out}: {', '.join(fields)} on {cells}³ points"
+
+
+def predict_path(wanted: WantedField, to: str) -> str:
+    """Writes the animation of the way from one molecule to another, and says how good a way it is."""
+    if wanted.out.suffix != PAGE:
+        raise RequestError(f"{wanted.out}: with --to the way is an animation: let the file end in {PAGE}")
+    model = load_field_model(wanted.run)
+    model.network.to(choose_device("auto"))
+    catalog, first = find_molecule(model, wanted.id)
+    if to not in catalog.ids:
+        raise RequestError(f"--to {to}: is not in the store and split of {wanted.id}: name a sample that is")
+    reader = open_reader(model, StoredScenes(catalog, model.origin.described))
+    label = wanted.channel or reader.scenes.fields.labels[0]
+    check_channel(reader, label)
+    cells = count_cells(model, wanted.spacing_angstrom)
+    followed = follow_path(reader, first, catalog.ids.index(to), label, cells)
+    write_animation(wanted.out, followed, model.origin.edge, f"{wanted.id} to {to}: {label}")
+    return f"{wanted.out}: {followed}"
 
 
 def find_molecule(model: FieldModel, id: str) -> tuple[Catalog, int]:
@@ -76,11 +98,17 @@ def count_cells(model: FieldModel, spacing_angstrom: float | None) -> int:
 
 
 def choose_fields(reader: FieldReader, number: int, cells: int, channel: str | None) -> dict[str, FloatArray]:
-    labels = reader.scenes.fields.labels
-    if channel is not None and channel not in labels:
-        raise RequestError(f"--channel {channel}: the model has {', '.join(labels)}")
-    values = dict(zip(labels, reader.predict(number, cells), strict=True))
+    if channel is not None:
+        check_channel(reader, channel)
+    values = dict(zip(reader.scenes.fields.labels, reader.predict(number, cells), strict=True))
     return values if channel is None else {channel: values[channel]}
+
+
+def check_channel(reader: FieldReader, channel: str) -> None:
+    """Raises RequestError for a field that the model has not."""
+    labels = reader.scenes.fields.labels
+    if channel not in labels:
+        raise RequestError(f"--channel {channel}: the model has {', '.join(labels)}")
 
 
 def name_field(label: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
-from flows.isolation import Child, Report, borrow_child, look_ahead
+from flows.isolation import Report, borrow_child
 from flows.kept import KeptStates, open_kept_states
 from flows.kernel import name_kernel
 from flows.recipe import Recipe
@@ -96,11 +96,7 @@ def compute_shard(store: Location, number: int, on_computed: Callable[[], None] 
 def compute_samples(store: Location, work: Work, shard: Shard) -> list[Computed]:
     origin = work.origins[shard.generation]
     known = open_known(origin) if origin else None
-    samples = read_shard_samples(store, shard)
-    with borrow_child(work.recipe.limits.memory_gib) as child:
-        return [
-            await_computed() for await_computed in look_ahead(begin_sample(one, work, known, child) for one in samples)
-        ]
+    return [take_or_compute(planned, work, known) for planned in read_shard_samples(store, shard)]
 
 
 def store_shard(store: Location, work: Work, shard: Shard, computed: Sequence[Computed], started: float) -> Receipt:
@@ -133,39 +129,30 @@ def _list_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("rhoflow", "numpy", "zarr")}
 
 
-def begin_sample(
-    planned: PlannedSample, work: Work, known: KnownSamples | None, child: Child
-) -> Callable[[], Computed]:
-    """The sample as another store has it, or computed from what that store has of it: what is returned waits for it."""
+def take_or_compute(planned: PlannedSample, work: Work, known: KnownSamples | None) -> Computed:
+    """The sample as another store has it, or computed from what that store has of it."""
     if known and (taken := known.take_sample(planned)):
-        computed = Computed(taken.sample, taken.outcome, Report(taken.sample, 0.0), is_taken=True)
-        return lambda: computed
+        return Computed(taken.sample, taken.outcome, Report(taken.sample, 0.0), is_taken=True)
     states = known.take_states(planned, list(work.plan.densities)) if known else {}
-    await_report = begin_planned(planned, work, states, child)
-
-    def await_computed() -> Computed:
-        report = await_report()
-        sample = None if isinstance(report.end, MoleculeFailed) else report.end
-        return Computed(sample, report_outcome(planned.conformer.id, report), report, states_taken=len(states))
-
-    return await_computed
+    report = compute_planned(planned, work, states)
+    sample = None if isinstance(report.end, MoleculeFailed) else report.end
+    return Computed(sample, report_outcome(planned.conformer.id, report), report, states_taken=len(states))
 
 
-def begin_planned(
-    sample: PlannedSample, work: Work, known: dict[str, ElectronicState], child: Child
-) -> Callable[[], Report[Sample]]:
+def compute_planned(sample: PlannedSample, work: Work, known: dict[str, ElectronicState]) -> Report[Sample]:
     """One sample, in the child: solved but for the `known` states, or voxelized from wavefunctions kept elsewhere."""
-    seconds = work.recipe.limits.seconds_per_molecule
-    what, how = (sample.conformer, sample.grid), (work.engines, work.fields)
-    if work.kept is None:
-        return child.begin(compute_sample, *what, *how, known, seconds=seconds)
-    try:
-        kept = work.kept.read(sample)
-    except FailedBefore as failure:
-        failed: Report[Sample] = Report(failure, 0.0)
-        return lambda: failed
-    states = {name: kept[name] for name in work.plan.densities}
-    return child.begin(sample_states, *what, states, *how, seconds=seconds)
+    limits = work.recipe.limits
+    what = (sample.conformer, sample.grid)
+    how = (work.engines, work.fields)
+    with borrow_child(limits.memory_gib) as child:
+        if work.kept is None:
+            return child.run(compute_sample, *what, *how, known, seconds=limits.seconds_per_molecule)
+        try:
+            kept = work.kept.read(sample)
+        except FailedBefore as failure:
+            return Report(failure, 0.0)
+        states = {name: kept[name] for name in work.plan.densities}
+        return child.run(sample_states, *what, states, *how, seconds=limits.seconds_per_molecule)
 
 
 def report_outcome(id: str, report: Report[Sample]) -> Outcome:

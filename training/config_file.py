@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from storage.errors import RequestError
 from storage.objects import Json, Location, locate
-from training.config import Allowed, PropertyConfig, SuperresConfig, TrainingConfig
+from training.config import Allowed, FieldConfig, PropertyConfig, SuperresConfig, TrainingConfig
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
@@ -75,6 +75,8 @@ def check_together(config: TrainingConfig, name: str) -> None:
         raise RequestError(f'{name}: weight_decay = {config.weight_decay}: needs optimiser = "adamw"')
     if isinstance(config, SuperresConfig):
         _check_superres(config, name)
+    if isinstance(config, FieldConfig):
+        _check_field(config, name)
     if isinstance(config, PropertyConfig):
         _check_property(config, name)
 
@@ -95,6 +97,13 @@ def _check_superres(config: SuperresConfig, name: str) -> None:
         raise RequestError(
             f"{name}: crop = {config.crop}: must be at least 4 × factor = {4 * config.factor}, or 0 for whole boxes"
         )
+
+
+def _check_field(config: FieldConfig, name: str) -> None:
+    if config.start:
+        raise RequestError(f'{name}: start = "{config.start}": a neural field begins anew; leave it out')
+    if config.paths and config.coder != "learned":
+        raise RequestError(f'{name}: paths = {config.paths}: needs coder = "learned", whose latents can be mixed')
 
 
 def _check_property(config: PropertyConfig, name: str) -> None:

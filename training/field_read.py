@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from storage.errors import RequestError
-from storage.schema import Grid
+from storage.schema import FloatArray, Grid
 from training.config import FieldConfig
 from training.field_boxes import FieldBoxes, name_latents
 from training.field_model import FieldModel
@@ -41,9 +42,20 @@ class FieldReader:
             )
         return model.encode(name_latents(model.origin.ids.index(id), device=self.boxes.device))
 
+    def pool(self, number: int) -> FloatArray:
+        """Latents as one vector: of each the mean over cells, and where there are several the mean of its square."""
+        values = self.latents(number)[0].flatten(1).double().cpu().numpy()
+        moments = [values.mean(axis=1)] if values.shape[1] == 1 else [values.mean(axis=1), (values**2).mean(axis=1)]
+        return np.concatenate(moments)
+
     def predict(self, number: int, cells: int) -> Values:
         """What the network says, on a grid that fills the box of a molecule."""
         return self.model.sample_grid(self.latents(number), cells).cpu().numpy()
+
+    def between(self, first: int, second: int, share: float, cells: int) -> Values:
+        """What the network says of latents so far on the straight way from one molecule's to another's."""
+        latents = torch.lerp(self.latents(first), self.latents(second), share)
+        return self.model.sample_grid(latents, cells).cpu().numpy()
 
     def truth(self, number: int, cells: int) -> Values:
         """What is true there."""

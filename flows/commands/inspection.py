@@ -103,7 +103,10 @@ def export(
 @app.command()
 def report(
     source: Annotated[
-        Location, typer.Argument(parser=locate, metavar="STORE|RUN", help="a dataset, or the folder of a training run")
+        Location,
+        typer.Argument(
+            parser=locate, metavar="STORE|RUN", help="a dataset, or the folder of a training run or of a comparison"
+        ),
     ],
     page: Annotated[Optional[Path], typer.Argument(metavar="FILE.html", help="report.html beside it, or here")] = None,  # noqa: UP045
     store: Annotated[
@@ -123,6 +126,10 @@ def report(
         write_report(source, None, page)
     elif not (isinstance(source, Path) and source.is_dir()):
         raise RequestError(f"{source}: neither a rhoflow dataset nor a training run: check the path")
+    elif has_object(source, "comparison.json"):
+        from flows.report.comparison import write_comparison
+
+        write_comparison(source, page)
     else:
         from training.trained import load_model
 

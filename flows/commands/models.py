@@ -191,6 +191,7 @@ def predict(
     channel: Annotated[Optional[str], typer.Option(help="of a neural field: which; all by default")] = None,  # noqa: UP045
     spacing_angstrom: Annotated[Optional[float], typer.Option(help="of a neural field: between points")] = None,  # noqa: UP045
     level: Annotated[Optional[float], typer.Option(help="of a neural field: the value of a .ply surface")] = None,  # noqa: UP045
+    to: Annotated[Optional[str], typer.Option(help="of a neural field: where an animation ends, a sample")] = None,  # noqa: UP045
     as_json: AsJson = False,
 ) -> None:
     """The density of a molecule by a trained model, with the error to be expected; the guess is computed on the way.
@@ -199,7 +200,8 @@ def predict(
     the rest goes on. A dataset holds guess and prediction, the expected errors in its table, and in its recipe the
     model; the same command again resumes, and adds the rows that are new.
 
-    Of a neural field INPUT is the id of a sample of the store it was trained on; OUT may end in .ply, a surface.
+    Of a neural field INPUT is the id of a sample of the store it was trained on; OUT may end in .ply, a surface, or
+    with --to ANOTHER in .html, an animation of the way there.
 
     Example: `rhoflow predict qm9-gfn2 CCO ethanol.cube`
     """
@@ -213,7 +215,7 @@ def predict(
 
         if not isinstance(out, Path):
             raise RequestError(f"{out}: fields are written as files on this machine: name a path")
-        print(predict_field(WantedField(Path(run), input, out, format, channel, spacing_angstrom, level)))
+        print(predict_field(WantedField(Path(run), input, out, format, channel, spacing_angstrom, level, to)))
         return
     from flows.predict import Wanted
     from flows.predict import predict as predict_densities

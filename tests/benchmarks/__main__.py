@@ -2,8 +2,8 @@
 
 The loader's are of wall time, with the processes and threads that it says.
 
-`make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, workers, codec, voxelizing,
-loader, and those that are not run unless named, labels and scale.
+`make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, workers, codec, channels,
+voxelizing, loader, and those that are not run unless named, labels and scale.
 """
 
 import os
@@ -11,7 +11,19 @@ import sys
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before NumPy is imported
 
-from tests.benchmarks import builds, codec, collocation, dft, growth, labels, loader, scale, voxelizing, workers
+from tests.benchmarks import (
+    builds,
+    channels,
+    codec,
+    collocation,
+    dft,
+    growth,
+    labels,
+    loader,
+    scale,
+    voxelizing,
+    workers,
+)
 
 BENCHMARKS = {
     "collocation": collocation.main,
@@ -20,6 +32,7 @@ BENCHMARKS = {
     "builds": builds.main,
     "workers": workers.main,
     "codec": codec.main,
+    "channels": channels.main,
     "voxelizing": voxelizing.main,
     "loader": loader.main,
     "labels": labels.main,

@@ -142,7 +142,7 @@ def measure_interpolation(config: FieldConfig, run: Path) -> str:
     ratios = []
     for k, (first, second) in enumerate(pairwise(scenes)):
         truth = open_reader(model, ListedScenes([first.between(second, 0.5)])).truth(0, config.cells)
-        between = model.sample_grid((reader.latents(k) + reader.latents(k + 1)) / 2, config.cells).numpy()
+        between = reader.between(k, k + 1, 0.5, config.cells)
         mean = (reader.truth(k, config.cells) + reader.truth(k + 1, config.cells)) / 2
         ratios.append(measure_distance(between, truth) / measure_distance(mean, truth))
     nearer = sum(ratio < 1 for ratio in ratios)

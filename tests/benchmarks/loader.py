@@ -29,7 +29,8 @@ from tests.benchmarks.builds import rhoflow, write_molecules
 from tests.benchmarks.loader_peers import BATCH, CHANNELS, SHARD
 from tests.benchmarks.molecules import has_qm9
 from training.catalog import read_catalog
-from training.stored import KEPT_BYTES, Cutting, StoredBoxes
+from training.kept import KEPT_BYTES
+from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
 
 MOLECULES = 1100  # of which those that fit into the box are built

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
 from pipeline.formats import read_volume
+from storage.errors import RequestError
 from storage.objects import locate
 from tests.training.wavefunction_store import build_recipe
 from training.catalog import read_catalog
@@ -105,3 +107,47 @@ def test_a_surface_is_where_the_field_has_its_value(folder: Path) -> None:
     places = np.frombuffer(body[: 12 * points], dtype="<f4").reshape(-1, 3)
     distance = np.linalg.norm(places - oxygen, axis=1)
     np.testing.assert_allclose(distance, 1.50 / 1.77 * np.sqrt(np.log(2) / 0.5), atol=0.15)
+
+
+def test_the_way_to_another_molecule_is_measured_and_shown(folder: Path) -> None:
+    out = folder / "way.html"
+    words = ("--to", "methanol#0", "--channel", "density:atoms")
+    said = run("predict", folder / "run", "water#0", out, *words)
+    start, end = (float(word) for word in said.split("integral ")[1].split(", at most")[0].split(" to "))
+    assert start == pytest.approx(8, rel=0.2)
+    assert end == pytest.approx(14, rel=0.2)
+    assert out.read_text().count('"name":"') >= 21
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("ammonia#0", "a.cube"), "no sample of .* is called so"),
+        (("water#0", "a.cube", "--channel", "C"), "the model has density:atoms, O"),
+        (("water#0", "a.ply", "--channel", "O", "--level", "3"), "take a value between"),
+        (("water#0", "a.cube", "--to", "methanol#0"), "let the file end in .html"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(folder: Path, words: tuple[str, ...], fault: str) -> None:
+    with pytest.raises(RequestError, match=fault):
+        run("predict", folder / "run", words[0], folder / words[1], *words[2:])
+
+
+def test_an_encoder_is_judged_on_molecules_that_it_never_saw(folder: Path) -> None:
+    recipe = RECIPE.replace("train = 1.0\nvalidation = 0.0\ntest = 0.0", "train = 0.5\nvalidation = 0.25\ntest = 0.25")
+    smiles = {name: "C" * k + "O" for k, name in enumerate(("water", "methanol", "ethanol", "propanol", "butanol"))}
+    dataset = build_recipe(folder / "alcohols", smiles, recipe)
+    assert set(dataset.table["split"]) == {"train", "validation", "test"}
+    config = CONFIG.replace("store/store", "alcohols/store").replace("steps = 300", "steps = 3").replace(
+        "latent_cells = 8", 'latent_cells = 3\ncoder = "encoder"\nrefinements = 1\npositions = "grid"\nturn = true'
+    )  # fmt: skip
+    (folder / "encoder.toml").write_text(config)
+    run("train", "field", folder / "encoder.toml", folder / "encoder")
+    text = run("evaluate", folder / "encoder", dataset.store)
+    assert "never seen" in text
+    record = json.loads((folder / "encoder/evaluation.json").read_text())
+    splits = {score["id"]: (dataset.table.loc[score["id"], "split"], score["seen"]) for score in record["samples"]}
+    assert set(splits.values()) == {("train", True), ("test", False)}
+    table = pd.read_csv(folder / "encoder/embedding.csv", index_col="id")
+    assert set(table["split"]) == {"train", "test"}
+    assert {f"latent_{k}" for k in range(12)} <= set(table.columns)  # six features, means and mean squares

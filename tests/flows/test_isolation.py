@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from flows.attempts import KILLS
-from flows.isolation import Child, Report, borrow_child, look_ahead
+from flows.isolation import Child, Report, borrow_child
 from pipeline.failures import Crashed, NotConverged, OutOfMemory, TimedOut
 
 
@@ -116,23 +116,6 @@ def test_a_crash_is_the_molecules_own_only_after_three_attempts(child: Child, tm
     assert isinstance(report.end, Crashed)
     assert (tmp_path / "log").read_text() == "xxx"
     assert child.run(square, 3, seconds=30).end == 9
-
-
-def test_calls_that_wait_in_the_child_share_nothing_with_those_ahead_of_them(child: Child, tmp_path: Path) -> None:
-    calls = [(square, 2), (crash, tmp_path / "log"), (square, 3), (crash_once, tmp_path / "once"), (hang,), (square, 4)]
-    reports = [await_end() for await_end in look_ahead(child.begin(*call, seconds=2) for call in calls)]
-    ends = [report.end for report in reports]
-    assert [*ends[0::2][:2], ends[3], ends[5]] == [4, 9, "done", 16]
-    assert isinstance(ends[1], Crashed)
-    assert isinstance(ends[4], TimedOut)
-    assert [report.attempts for report in reports] == [1, 3, 1, 2, 2, 1]
-    assert (tmp_path / "log").read_text() == "xxx"
-
-
-def test_the_next_call_is_begun_before_the_one_ahead_of_it_is_waited_for() -> None:
-    begun: list[int] = []
-    seen = [(number, len(begun)) for number in look_ahead(begun.append(k) or k for k in range(3))]  # type: ignore[func-returns-value]
-    assert seen == [(0, 2), (1, 3), (2, 3)]
 
 
 def test_a_kill_from_outside_costs_nobody_anything(child: Child, tmp_path: Path) -> None:

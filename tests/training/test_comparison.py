@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.compare import compare
 from storage.errors import RequestError, StoreError
 from tests.training.gaussians import make_conformer, write_conformers, write_store
@@ -296,3 +298,21 @@ def test_conformers_of_training_are_judged_only_as_such(store: Path, compared: P
         evaluate_superres(run, bent)
     evaluation = evaluate_superres(run, bent, conformers_of_training=True)
     assert "on 2 samples of molecules it was trained on" in str(evaluation)
+
+
+@pytest.mark.parametrize(
+    "study", sorted((Path(__file__).parents[2] / "deploy/studies").glob("*.toml")), ids=lambda study: study.stem
+)
+def test_the_studies_say_how_they_are_run(study: Path) -> None:
+    assert f"# rhoflow compare deploy/studies/{study.name} {study.stem}" in study.read_text()
+    assert list(read_comparison(study).cells())
+
+
+def test_the_page_of_a_comparison_holds_plot_and_tables(compared: Path, tmp_path: Path) -> None:
+    printed = CliRunner().invoke(app, ["report", str(compared / "run"), str(tmp_path / "page.html")])
+    assert printed.exit_code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<h1>Two widths</h1>" in page
+    assert page.count("<svg ") == 1
+    assert "5 samples of 5 molecules, test split of the store of each variant" in page
+    assert page.count("<td>narrow</td>") == 2

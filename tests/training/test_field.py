@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError, StoreError
 from tests.training.wavefunction_store import build_recipe
 from training.batch import Draw
@@ -19,7 +20,7 @@ from training.field import FieldTask, measure_psnr, read_material, train_field
 from training.field_boxes import FieldBatch, FieldBoxes, grid_axis, name_latents
 from training.field_model import load_field_model
 from training.field_scaling import make_scaling
-from training.field_scenes import StoredScenes, read_fields
+from training.field_scenes import Scene, StoredScenes, build_scene, read_fields
 from training.loop import train
 from training.losses import Share
 from training.parallel import assemble_team
@@ -173,3 +174,45 @@ def test_configs_say_radii_in_words() -> None:
     assert config_values(config)["radii"] == ["H=0.7"]
     with pytest.raises(RequestError, match="write an element and ångström"):
         read_fields(["C"], 0.5, ["H 0.7"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [({"start": "run"}, "begins anew"), ({"paths": 0.5, "coder": "encoder"}, 'needs coder = "learned"')],
+)
+def test_keys_that_do_not_go_together_are_refused(keys: dict[str, object], fault: str) -> None:
+    with pytest.raises(RequestError, match=fault):
+        parse_config(keys, FieldConfig, "field.toml")
+
+
+def test_half_way_between_two_geometries_every_atom_is_half_way() -> None:
+    """Two single atoms 2 bohr apart: between them one, as high and as wide."""
+    fields, centre = read_fields(["C"], 0.5, ()), np.zeros(3)
+    ends = [build_scene("C", np.array([6]), np.array([[x, 0.0, 0.0]]), centre, fields) for x in (-1.0, 1.0)]
+    middle = ends[0].between(ends[1], 0.25)
+    axis = torch.tensor([-0.5, 0.5], dtype=torch.float64)
+    zero = torch.zeros(1, dtype=torch.float64)
+    values = middle.on_axes((axis, zero, zero))[0, :, 0, 0]
+    assert values[0] == pytest.approx(1)
+    assert values[1] == pytest.approx(np.exp(-0.5 / BOHR_PER_ANGSTROM**2))
+
+
+def test_straight_ways_lead_to_other_geometries_but_not_to_neighbours() -> None:
+    fields, centre = read_fields(["C"], 0.5, ()), np.zeros(3)
+    scenes = Listed([build_scene(str(k), np.array([6]), np.full((1, 3), k / 4), centre, fields) for k in range(4)])
+    boxes = FieldBoxes(scenes, replace(TINY, paths=0.8), 6.0, make_scaling(("C",), [1.0]), torch.device("cpu"))
+    sources = torch.cat([boxes.draw([Draw(0, epoch)]).source for epoch in range(40)])
+    assert set(sources[:, 0].tolist()) == {0}
+    assert set(sources[:, 1].tolist()) == {0, 2, 3}
+    alone = sources[:, 1] == 0
+    assert bool((sources[alone, 2] == 0).all())
+    assert bool((sources[~alone, 2] > 0).all())
+
+
+class Listed(list[Scene]):
+    """Scenes that come from no store."""
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        super().__init__(scenes)
+        self.ids = self.groups = [scene.id for scene in scenes]
+        self.fields = scenes[0].fields

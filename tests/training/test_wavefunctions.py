@@ -244,11 +244,11 @@ def test_mixed_precision_around_it_does_not_reach_the_voxels(dataset: Dataset) -
     assert torch.equal(inside.guess, boxes.read([Draw(0, 0)]).guess)
 
 
-def test_samples_beyond_the_memory_bound_are_read_again(cells: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.expansions.KEPT_BYTES", 1)
+def test_samples_beyond_the_memory_bound_are_read_again(cells: Dataset) -> None:
     draws = [Draw(place, 0) for place in (0, 1, 0)]
     expected = make_boxes(cells, crop=8).read(draws[:2])
-    batch = make_boxes(cells, crop=8).read(draws)
+    bounded = WavefunctionBoxes(catalog_of(cells), "guess", "target", Cutting(crop=8, turn=True), CPU, kept_bytes=1)
+    batch = bounded.read(draws)
     assert torch.equal(batch.guess[:2], expected.guess)
     assert torch.equal(batch.guess[2], expected.guess[0])
 

@@ -5,15 +5,16 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from storage.objects import Json, write_object, write_record
+from storage.objects import Json, locate, read_record, write_object, write_record
 from storage.schema import FloatArray
 from training.bootstrap import Interval, bootstrap_mean, bootstrap_ratio
 from training.comparison.config import Cell, Comparison
 from training.comparison.jobs import choose_rate, list_stages, read_judgements, read_trial
-from training.comparison.kind import Judgement, Scores
+from training.comparison.kind import Judge, Judgement, Scores
 
 TABLE, SHEET = "comparison.json", "comparison.csv"
 
@@ -64,6 +65,16 @@ def write_table(comparison: Comparison, run: Path) -> list[Row]:
     write_record(run, TABLE, record)
     write_object(run, SHEET, _write_sheet(rows).encode())
     return rows
+
+
+def read_table(run: Path) -> tuple[str, dict[str, Judge], list[Row]]:
+    """Title, judges and rows of a comparison."""
+    record: dict[str, Any] = dict(read_record(run, TABLE))
+    judges = {
+        name: Judge(**{**judge, "store": locate(judge["store"]) if judge["store"] else None})
+        for name, judge in record["judges"].items()
+    }
+    return record["title"], judges, [Row(**row) for row in record["rows"]]
 
 
 def _list_variants(judge: str, judged: Mapping[Cell, Judgement]) -> Iterator[Row]:

@@ -12,11 +12,11 @@ def describe_comparison(comparison: Comparison, rows: Sequence[Row]) -> str:
     tables = [comparison.title]
     for name, judge in comparison.judges.items():
         if judged := [row for row in rows if row.judge == name]:
-            tables.append("\n".join([_describe_judge(name, judge, judged[0]), *_list_rows(judged)]))
+            tables.append("\n".join([describe_judge(name, judge, judged[0]), *_list_rows(judged)]))
     return "\n\n".join(tables if len(tables) > 1 else [*tables, "nothing is judged yet"])
 
 
-def _describe_judge(name: str, judge: Judge, row: Row) -> str:
+def describe_judge(name: str, judge: Judge, row: Row) -> str:
     store = "the store of each variant" if judge.store is None else str(judge.store)
     samples = f"{row.samples} samples of {row.judged_molecules} molecules"
     seen = ", OTHER CONFORMERS OF MOLECULES TRAINED ON" if judge.conformers_of_training else ""
@@ -24,8 +24,8 @@ def _describe_judge(name: str, judge: Judge, row: Row) -> str:
     return f"{name}: {samples}, {judge.split} split of {store}{seen}{turned}; means with 95 % intervals"
 
 
-def _list_rows(rows: Sequence[Row]) -> list[str]:
-    """One line for each method and number of molecules; columns as wide as what they hold."""
+def arrange_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Of one judge: the heads of the columns, then a line for each method and number of molecules."""
     measures = list(dict.fromkeys(row.measure for row in rows))
     lines: dict[tuple[str, int | None], list[Row]] = {}
     for row in rows:
@@ -39,6 +39,12 @@ def _list_rows(rows: Sequence[Row]) -> list[str]:
         numbers = [_count(chief), str(chief.seeds) if chief.is_trained else "–"]
         spread = "–" if chief.spread is None else _round(chief.spread)
         table.append([method, *numbers, by_measure.get(measures[0], "–"), spread, ratio, *others])
+    return table
+
+
+def _list_rows(rows: Sequence[Row]) -> list[str]:
+    """Columns as wide as what they hold."""
+    table = arrange_rows(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
 

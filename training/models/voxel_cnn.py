@@ -1,10 +1,11 @@
 """The network of voxels: fields in a cube become properties, by convolutions on wider and wider cells.
 
 After the published baselines for voxels (3-D residual networks: convolutions of 3³, steps of 2, pooling over the cube),
-the same for every stack of fields but for its first layer. No convolution has a bias and there is no normalisation, so
-that vacuum stays zero. Of each last feature f the cube is pooled to Σf, |Σ f r|, Σ f r² and max f, with r from the
-middle of the cube: numbers that no quarter-turn changes, and that say where in the molecule a feature is. The last
-layer starts at zero: an untrained network predicts the mean.
+the same for every stack of fields but for the layers that meet the fields. No convolution has a bias and there is no
+normalisation, so that vacuum stays zero. Of each last feature f, and of each field itself, the cube is pooled to Σf,
+|Σ f r|, Σ f r² and max f, with r from the middle of the cube: numbers that no quarter-turn changes, and that say where
+in the molecule a feature is. A linear layer makes the properties of them, beside one with a hidden layer; both start at
+zero: an untrained network predicts the mean.
 """
 
 import math
@@ -53,10 +54,13 @@ class VoxelNetwork(nn.Module):
         self.levels = nn.Sequential(*layers)
         self.centre: Tensor
         self.spread: Tensor
-        self.register_buffer("centre", torch.zeros(POOLED * widths[-1]))
-        self.register_buffer("spread", torch.ones(POOLED * widths[-1]))
+        pooled = POOLED * (widths[-1] + len(architecture.peaks))
+        self.register_buffer("centre", torch.zeros(pooled))
+        self.register_buffer("spread", torch.ones(pooled))
         last = nn.Linear(widths[-1], architecture.outputs)
-        self.leave = nn.Sequential(nn.Linear(POOLED * widths[-1], widths[-1]), nn.SiLU(), last)
+        self.leave = nn.Sequential(nn.Linear(pooled, widths[-1]), nn.SiLU(), last)
+        self.straight = nn.Linear(pooled, architecture.outputs, bias=False)
+        nn.init.zeros_(self.straight.weight)
         for part in self.modules():
             if isinstance(part, nn.Conv3d) and part.weight.any():
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
@@ -64,14 +68,17 @@ class VoxelNetwork(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, fields: Tensor) -> Tensor:
-        found: Tensor = self.leave((self.pool(fields) - self.centre) / self.spread)
+        pooled = (self.pool(fields) - self.centre) / self.spread
+        found: Tensor = self.leave(pooled) + self.straight(pooled)
         return found
 
     def pool(self, fields: Tensor) -> Tensor:
-        """What the convolutions make of the fields, (batch, 4 × features)."""
+        """What the convolutions make of the fields, and these themselves, (batch, 4 × (features + fields))."""
+        edge, peaks = self.architecture.cells, fields.new_tensor(self.architecture.peaks)
         gains = fields.new_tensor(self.architecture.gains)[:, None, None, None]
         features = functional.silu(self.levels(self.enter(self.scale(fields) * gains)))
-        return pool(features, self.architecture.cells / 2**self.architecture.levels)
+        parts = fields / peaks[:, None, None, None]
+        return torch.cat([pool(features, edge / 2**self.architecture.levels), pool(parts, edge)], dim=1)
 
     @torch.no_grad()
     def standardise(self, samples: Iterable[Tensor]) -> None:
