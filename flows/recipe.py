@@ -75,9 +75,7 @@ class Source(Table):
     residues: tuple[ResidueKind, ...] = Field(
         ("protein", "nucleic", "ions", "others"), min_length=1, description="what of a structure is taken; also waters"
     )
-    model: PositiveInt | Literal["all"] = Field(
-        1, description="of a structure of several: its number, or all, each a conformer"
-    )
+    model: int = Field(1, ge=0, description="of a structure of several: its number; 0: all, each a conformer")
 
     @model_validator(mode="after")
     def _path_or_package(self) -> "Source":
@@ -106,8 +104,7 @@ class Source(Table):
     @property
     def rules(self) -> Rules:
         """How structures become atoms."""
-        model = None if self.model == "all" else self.model
-        return Rules(self.residues, model, self.pocket_angstrom * BOHR_PER_ANGSTROM)
+        return Rules(self.residues, self.model or None, self.pocket_angstrom * BOHR_PER_ANGSTROM)
 
     @property
     def address(self) -> str:
@@ -493,7 +490,9 @@ def recipe_schema() -> str:
 def _explain(error: pydantic.ValidationError) -> Iterator[str]:
     engines = {name for model in get_args(get_args(Density)[0]) for name in get_args(_engine_names(model))}
     for problem in error.errors():
-        location = [str(step) for step in problem["loc"] if step not in engines]
+        steps = problem["loc"]
+        tagged = steps[:1] == ("densities",) and steps[2:3] and steps[2] in engines  # pydantic names the engine too
+        location = [str(step) for step in (steps[:2] + steps[3:] if tagged else steps)]
         key, value = ".".join(location), problem["input"]
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(location[-1], _known_keys(), n=1)

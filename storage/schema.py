@@ -39,7 +39,7 @@ class Conformer:
     id: str  # <molecule id>#<conformer>
     numbers: IntArray  # (atoms,) atomic numbers
     positions: FloatArray  # (atoms, 3), bohr
-    charge: int
+    charge: int  # of a complex, the ligand's: what charges its pocket has is not known
     unpaired: int  # unpaired electrons (2S)
     smiles: str  # canonical, "" where the source gave no graph; of a complex, the ligand's
     group: str  # molecules of one group never cross splits: the InChIKey's connectivity block, or the protein's hash

@@ -117,12 +117,12 @@ def test_no_fit_misplaces_more_than_the_table_may() -> None:
 
 @pytest.mark.parametrize("symbol", ["C", "N", "O", "S", "Zn", "Br"])
 def test_all_electron_atoms_scatter_x_rays_as_the_international_tables_say(symbol: str) -> None:
-    """To 8 % of Z: those are free atoms, GFN2's carbon and nitrogen are the more compact ones of molecules."""
+    """To 10 % of Z: those are free atoms, GFN2's carbon and nitrogen are the more compact ones of molecules."""
     exponents, electrons = atom_gaussians(NUMBERS[symbol], "all")
     for s in (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2):  # sin θ/λ, 1/Å
         q = 4 * np.pi * s / BOHR_PER_ANGSTROM
         expected = gemmi.Element(symbol).it92.calculate_sf(stol2=s**2)
-        assert electrons @ np.exp(-(q**2) / (4 * exponents)) == pytest.approx(expected, abs=0.08 * NUMBERS[symbol])
+        assert electrons @ np.exp(-(q**2) / (4 * exponents)) == pytest.approx(expected, abs=0.1 * NUMBERS[symbol])
 
 
 def formate(charge: int = -1) -> Conformer:

@@ -66,11 +66,8 @@ def write_folder(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Built by the real command."""
     folder = tmp_path_factory.mktemp("complexes")
-    recipe = write_folder(folder)
-    rhoflow(folder / "home", "build", recipe, folder / "store.zarr", "--workers", "1")
-    return open_dataset(folder / "store.zarr")
+    return open_dataset(build(write_folder(folder), folder / "store.zarr"))
 
 
 def test_every_row_has_its_outcome(dataset: Dataset) -> None:
@@ -135,10 +132,47 @@ def test_a_ligand_that_is_posed_anew_is_followed(tmp_path: Path) -> None:
         ('record = "pose"\nligand = ""', "record is given without ligand"),
         ('ligand = "ligand"', "ligand is given without protein"),
         ('residues = ["lipids"]', "residues"),
-        ("model = 0", "model"),
+        ("model = -1", r"source\.model = -1"),
     ],
 )
 def test_keys_that_go_wrong_are_named(line: str, message: str) -> None:
     text = f'[source]\npath = "a.csv"\n{line}\n[densities.p]\nengine = "promolecule"\n[grid]\n'
     with pytest.raises(RecipeError, match=message):
         parse_recipe(text, Path("recipe.toml"))
+
+
+REAL = """
+[source]
+path = "{path}"
+model = 0
+labels = {labels}
+[conformers]
+keep = true
+[densities.promolecule]
+engine = "promolecule"
+[grid]
+spacing_angstrom = 1.2
+margin_angstrom = 2.0
+classes = [16, 24, 32, 64, 80]
+[channels]
+atom_types = true
+"""
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "labels", "rows", "samples"), [("fep", ["r_exp_dg"], 111, 100), ("biomolecules", [], 2, 21)]
+)
+def test_real_complexes_and_biomolecules_become_samples(
+    reference: Path, tmp_path: Path, name: str, labels: list[str], rows: int, samples: int
+) -> None:
+    """Eleven ligands have the pose of another one: they have its sample, and labels of their own."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(REAL.format(path=reference / "complexes" / name, labels=labels))
+    dataset = open_dataset(build(path, tmp_path / "store.zarr"))
+    assert dataset.rows.outcome.to_dict() == dict.fromkeys(dataset.rows.index, "ok")
+    assert (len(dataset.rows), len(dataset)) == (rows, samples)
+    summed, inside = (dataset.table[f"promolecule_{kind}_electrons"] for kind in ("summed", "box"))
+    assert (summed - inside).abs().max() < 1e-6
+    for label in labels:
+        assert dataset.rows[label].notna().all()
