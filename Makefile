@@ -16,8 +16,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/rhoflow demo
 
+# Most tests of flows wait more than they compute: they come first, in more processes than there are cores.
 test: install
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/flows tests
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -95,6 +95,7 @@ def test_the_deployments_run_on_a_worker_of_their_pool(api: str, tmp_path: Path)
         "build": "cpu",
         "regenerate": "cpu",
         "train": "gpu",
+        "compare": "gpu",
     }
     assert [found["schedule"]["cron"] for found in deployed["build"]["schedules"]] == ["0 2 * * *"]
     parameters = {"recipe": str(recipe), "store": str(store), "workers": 1}
