@@ -3,7 +3,7 @@
 import os
 import sys
 
-from flows.commands import comparisons, datasets, inspection, models  # noqa: F401  each adds its commands
+from flows.commands import datasets, inspection, models  # noqa: F401  each adds its commands
 from flows.commands.arguments import app
 from storage.errors import RhoflowError
 from storage.faults import explain_fault

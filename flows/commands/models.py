@@ -10,16 +10,21 @@ from flows.commands.datasets import build
 from storage.errors import RequestError
 from storage.objects import locate
 
+ConfigPath = Annotated[Path, typer.Argument(help="the training config, a TOML file")]
+RunPath = Annotated[Path, typer.Argument(help="the folder of this training run")]
+Stores = Annotated[
+    Optional[list[Location]],  # noqa: UP045
+    typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")]
+
 
 @train.command()
 def superres(
-    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
-    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
-    store: Annotated[
-        Optional[list[Location]],  # noqa: UP045
-        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    config: ConfigPath,
+    run: RunPath,
+    store: Stores = None,
+    resume: Resume = False,
 ) -> None:
     """Train a super-resolution model: the guess, on coarse cells and on fine ones, in; the fine target out.
 
@@ -39,13 +44,10 @@ def superres(
 
 @train.command("property")
 def train_property(
-    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
-    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
-    store: Annotated[
-        Optional[list[Location]],  # noqa: UP045
-        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    config: ConfigPath,
+    run: RunPath,
+    store: Stores = None,
+    resume: Resume = False,
 ) -> None:
     """Train a model of properties: stacked channels of a molecule in, its labels out; or one of the controls.
 
@@ -64,13 +66,10 @@ def train_property(
 
 @train.command("field")
 def train_field(
-    config: Annotated[Path, typer.Argument(help="the training config, a TOML file")],
-    run: Annotated[Path, typer.Argument(help="the folder of this training run")],
-    store: Annotated[
-        Optional[list[Location]],  # noqa: UP045
-        typer.Option(parser=locate, metavar="STORE", help="the dataset, instead of the config's; several: again"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    config: ConfigPath,
+    run: RunPath,
+    store: Stores = None,
+    resume: Resume = False,
 ) -> None:
     """Train a molecular neural field: a position in, the molecule's fields there out; see deploy/fields.
 
