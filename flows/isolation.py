@@ -3,20 +3,18 @@
 import ctypes
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.util import Finalize
-from typing import Any, Generic, TypeVar
-from weakref import WeakSet
-
-from pebble import ProcessExpired, ProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar, cast
 
 from flows.attempts import CRASHES, KILLS, OVERRUNS, STARTS
 from pipeline.failures import Crashed, MoleculeFailed, OutOfMemory, TimedOut
@@ -29,10 +27,13 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 # Memory once had is kept: Dask has its workers return it at once, which cost DFT 40 % of its time in page faults.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(GIB), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 PR_SET_PDEATHSIG = 1
-# SIGTERM ends the child in pebble's handler, with the signal's number, or before that is installed.
-KILLED = {-signal.SIGKILL, -signal.SIGTERM, int(signal.SIGTERM)}
+SECONDS_TO_EXIT = 10
+READY, BEGUN = b"ready", b"begun"  # what the child says before it answers, and before it computes
+KILLED = {-signal.SIGKILL, -signal.SIGTERM}
 
-_starter = ThreadPoolExecutor(1)  # a child is killed when the thread that started it ends: this one outlives all others
+# A child is killed when the thread that started it ends: this one outlives all others. It also waits for their ends,
+# since a process's exit code is told once, to whoever asks first.
+_starter = ThreadPoolExecutor(1)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Report(Generic[T]):
     seconds: float
     attempts: int = 1
     peak_gib: float = 0.0  # the most memory that the child has used so far
+
+
+class _Ended(Exception):
+    """The process ended, before it was ready for the call or in it."""
+
+    def __init__(self, exit_code: int, *, was_ready: bool) -> None:
+        super().__init__(f"exit code {exit_code}")
+        self.exit_code = exit_code
+        self.was_ready = was_ready
 
 
 class Child:
@@ -56,31 +66,26 @@ class Child:
                 "DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
             )
         self.memory_gib = memory_gib
-        self._pool = self._start()
-        _living.add(self)
+        self._start()
 
-    def _start(self) -> ProcessPool:
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        limits = (int(self.memory_gib * GIB), os.getpid())
-        pool = ProcessPool(max_workers=1, initializer=_limit_process, initargs=limits, context=context)
-        _starter.submit(getattr, pool, "active").result()  # looked at for the first time, it starts
-        return pool
-
-    def _schedule(self, function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
-        """A future. A process that was killed while it had nothing to do is replaced first."""
-        if not self._pool.active:
-            self.close()
-            self._pool = self._start()
-        return self._pool.schedule(function, arguments, timeout=seconds)
+        self._line, its_end = context.Pipe()
+        arguments = (its_end, int(self.memory_gib * GIB), os.getpid())
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)  # ended when this process ends
+        _starter.submit(self._process.start).result()
+        its_end.close()  # ours is a copy: with it open, the child's end would go unseen
+        self._is_ready = False
 
     def run(self, function: Callable[..., T], *arguments: Any, seconds: float) -> Report[T]:
         """Call `function` in the child. A MoleculeFailed is its end like any value; other exceptions are raised."""
+        call = pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL)
         spent, crashes, kills, overruns, breaks = 0.0, 0, 0, 0, 0
         while True:
             allowed = seconds * 2**overruns
             started = time.monotonic()
             try:
-                end, used, peak = self._schedule(_measure, (function, *arguments), allowed).result()
+                end, used, peak = self._call(call, allowed)
                 return Report(end, spent + used, 1 + crashes + kills + overruns, peak)
             except TimeoutError:
                 overruns += 1
@@ -89,41 +94,71 @@ class Child:
                         f"not done within {allowed:g} s: raise limits.seconds_per_molecule"
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
-            except BrokenProcessPool as error:
-                breaks += 1
-                if breaks == STARTS:
-                    raise RhoflowError(
-                        f"a child process ends before it can compute ({error}): check the memory of this machine, and "
-                        f"that limits.memory_gib ({self.memory_gib:g}) is not more than it allows (ulimit -d)"
-                    ) from error
-            except ProcessExpired as error:
-                is_kill = error.exitcode in KILLED
+            except _Ended as ended:
+                if not ended.was_ready:
+                    breaks += 1
+                    if breaks == STARTS:
+                        raise RhoflowError(
+                            f"a child process ends before it can compute ({ended}): check the memory of this machine, "
+                            f"and that limits.memory_gib ({self.memory_gib:g}) is not more than it allows (ulimit -d)"
+                        ) from ended
+                    continue
+                is_kill = ended.exit_code in KILLED
                 crashes, kills = crashes + (not is_kill), kills + is_kill
                 if crashes == CRASHES or kills == KILLS:
                     failure = Crashed(
-                        f"its process ended {crashes + kills} times (the last time with exit code {error.exitcode}), "
+                        f"its process ended {crashes + kills} times (the last time with {ended}), "
                         f"or was refused memory beyond {self.memory_gib:g} GiB (limits.memory_gib)"
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             spent += time.monotonic() - started
 
+    def _call(self, call: bytes, seconds: float) -> Any:
+        """What `_measure` made of the call. Raises _Ended, TimeoutError, and what the function itself raises."""
+        if self._is_ready and self._line.poll():  # it was asked nothing: this is its end, killed while idle
+            self._replace()
+        was_ready = self._is_ready
+        try:
+            if not was_ready:
+                self._line.recv_bytes()
+                was_ready = self._is_ready = True
+            self._line.send_bytes(call)
+            answer = self._line.recv_bytes()
+            if answer == BEGUN:
+                answer = self._line.recv_bytes() if self._line.poll(seconds) else b""
+        except (EOFError, OSError):  # of the line: those of the function are answers
+            raise _Ended(self._replace(), was_ready=was_ready) from None
+        if not answer:
+            self._process.kill()
+            self._replace()
+            raise TimeoutError
+        made = pickle.loads(answer)
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def _replace(self) -> int:
+        """Start another process in place of one that has ended or is about to; returns its exit code."""
+        exit_code = _starter.submit(_wait_for_end, self._process).result()
+        self._line.close()
+        self._start()
+        return exit_code
+
     def close(self) -> None:
         """End the process; a call under way is lost."""
-        self._pool.stop()
-        self._pool.join()
+        self._process.kill()
+        self._process.join()
+        self._line.close()
 
 
-_living: WeakSet[Child] = WeakSet()  # of this process
+def _wait_for_end(process: BaseProcess) -> int:
+    process.join(SECONDS_TO_EXIT)
+    process.kill()
+    process.join()
+    return cast(int, process.exitcode)
+
+
 _free: list[Child] = []  # those that have nothing to do
-
-
-def _end_children() -> None:
-    """A process that multiprocessing started, as Dask's workers are, waits at its end for children of its own."""
-    for child in list(_living):
-        child.close()
-
-
-Finalize(None, _end_children, exitpriority=1)
 
 
 @contextmanager
@@ -144,29 +179,50 @@ def borrow_child(memory_gib: float) -> Iterator[Child]:
     _free.append(child)
 
 
+def _serve(line: Connection, memory: int, parent: int) -> None:
+    """The child: answers calls until its parent hangs up."""
+    _limit_process(memory, parent)
+    line.send_bytes(READY)
+    while True:
+        try:
+            call = line.recv_bytes()
+        except EOFError:
+            return
+        line.send_bytes(_measure(call, line))
+
+
 def _limit_process(memory: int, parent: int) -> None:
-    """Runs first in the child: it may not outgrow its memory, nor outlive its parent."""
+    """It may not outgrow its memory, nor outlive its parent, which is the one to hear of Ctrl-C."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # the parent died before the line above
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     allowed = memory if most == resource.RLIM_INFINITY else min(memory, most)
     resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
-def _measure(function: Callable[..., T], *arguments: Any) -> tuple[T | MoleculeFailed, float, float]:
-    """How the call ended, its CPU seconds, and the process's largest memory until now, GiB."""
+def _measure(call: bytes, line: Connection) -> bytes:
+    """How the call ended, its CPU seconds, and the process's largest memory until now, GiB; or a machine's fault."""
     started = time.process_time()
     try:
-        end: T | MoleculeFailed = function(*arguments)
+        function, arguments = pickle.loads(call)
+        line.send_bytes(BEGUN)  # what its arguments import is imported: its time begins
+        started = time.process_time()
+        end = function(*arguments)
+        return _report(end, started)
     except MoleculeFailed as failure:
         end = failure
     except MemoryError:
         end = OutOfMemory("needs more memory than limits.memory_gib allows: raise it, or use a smaller grid or basis")
-    except (ImportError, OSError):  # the machine's fault, not the molecule's
-        raise
+    except (ImportError, OSError) as fault:  # the machine's, not the molecule's
+        return pickle.dumps(fault)
     except Exception as error:  # no molecule, however odd, stops a build of a million others
         traceback.print_exc()
         end = Crashed(f"{type(error).__name__}: {error} (a fault of rhoflow or of a library: please report it)")
+    return _report(end, started)
+
+
+def _report(end: Any, started: float) -> bytes:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
-    return end, time.process_time() - started, peak
+    return pickle.dumps((end, time.process_time() - started, peak), pickle.HIGHEST_PROTOCOL)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.flows.small_build import write_recipe
 
-CHEMISTRY = ("rdkit", "pyscf", "tblite", "xtb", "pebble")
+CHEMISTRY = ("rdkit", "pyscf", "tblite", "xtb")
 ORCHESTRATION = ("prefect", "dask", "distributed")
 
 WITHOUT = """

@@ -43,7 +43,6 @@ HOMES = {
     "distributed": ("flows",),
     "dask": ("flows",),
     "typer": ("flows/commands",),
-    "pebble": ("flows/isolation.py",),
     "pydantic": ("flows/recipe.py", "flows/cluster.py"),
     "plotly": ("flows",),
     "skimage": ("flows",),

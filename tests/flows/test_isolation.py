@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
+from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -61,6 +63,29 @@ def die_until(times: int, log: Path, by: signal.Signals) -> str:
         os.kill(os.getpid(), by)
         time.sleep(10)
     return "done"
+
+
+def make_large(count: int) -> bytes:
+    return b"x" * count
+
+
+def read_slowly() -> int:
+    time.sleep(1)
+    return 3
+
+
+def read_nothing() -> None:
+    raise ImportError("no such library")
+
+
+class SlowToRead:
+    def __reduce__(self) -> Any:
+        return read_slowly, ()
+
+
+class Unreadable:
+    def __reduce__(self) -> Any:
+        return read_nothing, ()
 
 
 def hang() -> None:
@@ -116,6 +141,32 @@ def test_a_crash_is_the_molecules_own_only_after_three_attempts(child: Child, tm
     assert isinstance(report.end, Crashed)
     assert (tmp_path / "log").read_text() == "xxx"
     assert child.run(square, 3, seconds=30).end == 9
+
+
+def test_a_child_that_dies_with_half_an_argument_is_replaced(child: Child) -> None:
+    pid = child.run(os.getpid, seconds=30).end
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        end = threads.submit(child.run, len, b"x" * 10**7, seconds=30)
+        time.sleep(0.5)  # the pipe is full
+        os.kill(pid, signal.SIGKILL)
+        assert end.result(60).end == 10**7
+
+
+def test_an_answer_too_large_to_send_is_named_and_a_large_one_comes_back(child: Child) -> None:
+    assert isinstance(child.run(make_large, 6 * 10**8, seconds=30).end, OutOfMemory)  # twice that does not fit
+    assert child.run(make_large, 10**7, seconds=30).end == b"x" * 10**7
+
+
+def test_reading_the_arguments_costs_no_call_its_time(child: Child) -> None:
+    assert child.run(square, SlowToRead(), seconds=0.5) == Report(9, pytest.approx(0, abs=0.1), 1, ANY)
+
+
+def test_arguments_that_cannot_be_read_are_told(child: Child) -> None:
+    with pytest.raises(ImportError, match="no such library"):
+        child.run(square, Unreadable(), seconds=30)
+    assert child.run(square, 4, seconds=30).end == 16
 
 
 def test_a_kill_from_outside_costs_nobody_anything(child: Child, tmp_path: Path) -> None:
