@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from storage.errors import RequestError, RhoflowError, StoreError
 from storage.reader import Dataset
@@ -17,7 +19,7 @@ from training.channel_boxes import ChannelBoxes, find_channels
 from training.config import PropertyConfig
 from training.evaluation import evaluate_superres
 from training.labels import read_labels
-from training.models.voxel_cnn import VoxelArchitecture, VoxelNetwork, pool
+from training.models.voxel_cnn import VoxelArchitecture, VoxelNetwork, find_centre, pool
 from training.parallel import Team
 from training.property import PropertyTask, train_property
 from training.property_evaluation import evaluate_property
@@ -144,11 +146,31 @@ def test_channels_are_stacked_in_the_middle_of_the_cube(chains: Dataset) -> None
         assert np.array_equal(again, turn(boxes.read_turned(3, 0)[0].numpy(), rotation))
 
 
+def pool_about_centre(features: Tensor, edge: float) -> Tensor:
+    return pool(features, edge, find_centre(features, edge))
+
+
+def test_pooling_is_the_same_at_every_place_in_the_cube() -> None:
+    torch.manual_seed(1)
+    features = torch.rand(1, 2, 4, 5, 3)
+    placed = [functional.pad(features, (x, 5 - x, y, 3 - y, 2, 2)) for x, y in ((0, 0), (5, 1), (2, 3))]
+    pooled = [pool_about_centre(one, 8) for one in placed]
+    assert all(torch.allclose(one, pooled[0], atol=1e-6) for one in pooled)
+
+
+def test_a_density_is_pooled_to_its_second_moment_about_its_centre() -> None:
+    field = torch.zeros(1, 1, 8, 8, 8)
+    field[0, 0, 1, 2, 3] = field[0, 0, 5, 2, 3] = 1  # each two cells of a half of four from their middle
+    whole, vector, spread, largest = pool_about_centre(field, 8)[0].tolist()
+    assert (whole, spread, largest) == pytest.approx((2 / 8**3, 2 * (2 / 4) ** 2 / 8**3, 1))
+    assert vector == pytest.approx(0, abs=1e-5)
+
+
 def test_pooling_is_the_same_for_every_rotation() -> None:
     torch.manual_seed(1)
     network = VoxelNetwork(VoxelArchitecture(("log",), (1.0,), (1.0,), 8, 2, 1, 3, 1))
     features = torch.rand(1, 2, 4, 4, 4)
-    pooled = [pool(torch.from_numpy(turn(features.numpy(), rotation).copy()), 4) for rotation in ROTATIONS]
+    pooled = [pool_about_centre(torch.from_numpy(turn(features.numpy(), rotation).copy()), 4) for rotation in ROTATIONS]
     assert all(torch.allclose(one, pooled[0], atol=1e-6) for one in pooled)
     assert network(torch.zeros(2, 1, 8, 8, 8)).tolist() == [[0.0], [0.0]]
 

@@ -3,9 +3,9 @@
 After the published baselines for voxels (3-D residual networks: convolutions of 3³, steps of 2, pooling over the cube),
 the same for every stack of fields but for the layers that meet the fields. No convolution has a bias and there is no
 normalisation, so that vacuum stays zero. Of each last feature f, and of each field itself, the cube is pooled to Σf,
-|Σ f r|, Σ f r² and max f, with r from the middle of the cube: numbers that no quarter-turn changes, and that say where
-in the molecule a feature is. A linear layer makes the properties of them, beside one with a hidden layer; both start at
-zero: an untrained network predicts the mean.
+|Σ f r|, Σ f r² and max f, with r from the centre of the fields: numbers that change neither with a quarter-turn nor
+with the molecule's place in the cube, and that say where in the molecule a feature is. A linear layer makes the
+properties of them, beside one with a hidden layer; both start at zero: an untrained network predicts the mean.
 """
 
 import math
@@ -78,7 +78,9 @@ class VoxelNetwork(nn.Module):
         gains = fields.new_tensor(self.architecture.gains)[:, None, None, None]
         features = functional.silu(self.levels(self.enter(self.scale(fields) * gains)))
         parts = fields / peaks[:, None, None, None]
-        return torch.cat([pool(features, edge / 2**self.architecture.levels), pool(parts, edge)], dim=1)
+        centre = find_centre(parts, edge)
+        coarse = edge / 2**self.architecture.levels
+        return torch.cat([pool(features, coarse, centre), pool(parts, edge, centre)], dim=1)
 
     @torch.no_grad()
     def standardise(self, samples: Iterable[Tensor]) -> None:
@@ -94,14 +96,29 @@ class VoxelNetwork(nn.Module):
         return torch.stack(list(scaled), dim=1)
 
 
-def pool(features: Tensor, edge: float) -> Tensor:
-    """(batch, features, n, n, n) to (batch, 4 × features); lengths in halves of `edge` cells, sums over its cube."""
-    along = [(torch.arange(n, device=features.device) - (n - 1) / 2) / (edge / 2) for n in features.shape[2:]]
-    x, y, z = torch.meshgrid(*(one.to(features.dtype) for one in along), indexing="ij")
-    weights = torch.stack([torch.ones_like(x), x, y, z, x * x + y * y + z * z]).flatten(1)
+def find_centre(parts: Tensor, edge: float) -> Tensor:
+    """The centre of the absolute values of fields, (batch, fields, n, n, n): (batch, 3), in halves of `edge` cells."""
+    along = _lay_out(parts, edge)
+    sums = parts.abs().sum(dim=1).flatten(1) @ torch.stack([torch.ones_like(along[0]), *along]).T
+    return sums[:, 1:] / sums[:, :1].clamp(min=TINY)
+
+
+def pool(features: Tensor, edge: float, centre: Tensor) -> Tensor:
+    """(batch, features, n, n, n) to (batch, 4 × features); lengths from the centre, (batch, 3), in halves of `edge`."""
+    x, y, z = _lay_out(features, edge)
+    weights = torch.stack([torch.ones_like(x), x, y, z, x * x + y * y + z * z])
     sums = features.flatten(2) @ weights.T / edge**3
-    vector = torch.sqrt(sums[..., 1:4].square().sum(dim=-1) + TINY)
-    return torch.cat([sums[..., 0], vector, sums[..., 4], features.amax(dim=(2, 3, 4))], dim=1)
+    whole, first, second, middle = sums[..., :1], sums[..., 1:4], sums[..., 4:], centre[:, None]
+    vector = torch.sqrt((first - whole * middle).square().sum(dim=-1) + TINY)
+    spread = second - 2 * (first * middle).sum(dim=-1, keepdim=True) + whole * middle.square().sum(dim=-1, keepdim=True)
+    return torch.cat([whole[..., 0], vector, spread[..., 0], features.amax(dim=(2, 3, 4))], dim=1)
+
+
+def _lay_out(fields: Tensor, edge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and z of every cell from the middle of the cube, in halves of `edge` cells: (n³,) each."""
+    along = [(torch.arange(n, device=fields.device) - (n - 1) / 2) / (edge / 2) for n in fields.shape[2:]]
+    x, y, z = torch.meshgrid(*(one.to(fields.dtype) for one in along), indexing="ij")
+    return x.flatten(), y.flatten(), z.flatten()
 
 
 def _scale(parts: Tensor, scaling: str) -> Tensor:
