@@ -4,6 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import pickle
+import re
 import resource
 import signal
 import time
@@ -11,10 +12,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, TypeVar, cast
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from flows.attempts import CRASHES, KILLS, OVERRUNS, STARTS
 from pipeline.failures import Crashed, MoleculeFailed, OutOfMemory, TimedOut
@@ -27,13 +30,16 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 # Memory once had is kept: Dask has its workers return it at once, which cost DFT 40 % of its time in page faults.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(GIB), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 PR_SET_PDEATHSIG = 1
-SECONDS_TO_EXIT = 10
+SECONDS_TO_READ = 600.0  # at most, to import and to read a call's arguments: longer than any disk that is alive
+SECONDS_TO_EXIT = 10.0
+LONGEST = 1e6  # seconds that one wait may be asked for
 READY, BEGUN = b"ready", b"begun"  # what the child says before it answers, and before it computes
 KILLED = {-signal.SIGKILL, -signal.SIGTERM}
 
-# A child is killed when the thread that started it ends: this one outlives all others. It also waits for their ends,
-# since a process's exit code is told once, to whoever asks first.
+# A child is killed when the thread that started it ends: this one outlives all others, until the process itself ends,
+# which else would wait for its children. It also waits for their ends: an exit code is told once, to who asks first.
 _starter = ThreadPoolExecutor(1)
+Finalize(None, _starter.shutdown, exitpriority=1)
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,17 @@ class Report(Generic[T]):
     peak_gib: float = 0.0  # the most memory that the child has used so far
 
 
-class _Ended(Exception):
-    """The process ended, before it was ready for the call or in it."""
+class _Overran(Exception):
+    """The call took longer than it was allowed."""
 
-    def __init__(self, exit_code: int, *, was_ready: bool) -> None:
+
+class _Ended(Exception):
+    """The process ended, before the call began or in it."""
+
+    def __init__(self, exit_code: int, *, has_begun: bool) -> None:
         super().__init__(f"exit code {exit_code}")
         self.exit_code = exit_code
-        self.was_ready = was_ready
+        self.has_begun = has_begun
 
 
 class Child:
@@ -70,24 +80,27 @@ class Child:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._line, its_end = context.Pipe()
+        line, its_end = context.Pipe()
         arguments = (its_end, int(self.memory_gib * GIB), os.getpid())
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)  # ended when this process ends
-        _starter.submit(self._process.start).result()
+        process = context.Process(target=_serve, args=arguments, daemon=True)
+        _starter.submit(process.start).result()
         its_end.close()  # ours is a copy: with it open, the child's end would go unseen
-        self._is_ready = False
+        self._line, self._process, self._is_ready = line, process, False
 
     def run(self, function: Callable[..., T], *arguments: Any, seconds: float) -> Report[T]:
-        """Call `function` in the child. A MoleculeFailed is its end like any value; other exceptions are raised."""
+        """Call `function` in the child. A MoleculeFailed is its end like any value; faults of the machine are raised.
+
+        Whoever interrupts this has to close the child.
+        """
         call = pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL)
         spent, crashes, kills, overruns, breaks = 0.0, 0, 0, 0, 0
         while True:
             allowed = seconds * 2**overruns
             started = time.monotonic()
             try:
-                end, used, peak = self._call(call, allowed)
-                return Report(end, spent + used, 1 + crashes + kills + overruns, peak)
-            except TimeoutError:
+                report = self._call(call, allowed)
+                return replace(report, seconds=spent + report.seconds, attempts=1 + crashes + kills + overruns)
+            except _Overran:
                 overruns += 1
                 if overruns == OVERRUNS:
                     failure: MoleculeFailed = TimedOut(
@@ -95,7 +108,7 @@ class Child:
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             except _Ended as ended:
-                if not ended.was_ready:
+                if not ended.has_begun:
                     breaks += 1
                     if breaks == STARTS:
                         raise RhoflowError(
@@ -113,29 +126,39 @@ class Child:
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             spent += time.monotonic() - started
 
-    def _call(self, call: bytes, seconds: float) -> Any:
-        """What `_measure` made of the call. Raises _Ended, TimeoutError, and what the function itself raises."""
+    def _call(self, call: bytes, seconds: float) -> Report[Any]:
+        """Raises _Ended, _Overran, and what is the machine's fault. The next call finds a child in any case."""
         if self._is_ready and self._line.poll():  # it was asked nothing: this is its end, killed while idle
             self._replace()
-        was_ready = self._is_ready
+        has_begun = False
         try:
-            if not was_ready:
-                self._line.recv_bytes()
-                was_ready = self._is_ready = True
+            if not self._is_ready:
+                self._hear(SECONDS_TO_READ)
+                self._is_ready = True
             self._line.send_bytes(call)
-            answer = self._line.recv_bytes()
+            answer = self._hear(SECONDS_TO_READ)
+            has_begun = True
             if answer == BEGUN:
-                answer = self._line.recv_bytes() if self._line.poll(seconds) else b""
+                answer = self._hear(seconds)
         except (EOFError, OSError):  # of the line: those of the function are answers
-            raise _Ended(self._replace(), was_ready=was_ready) from None
-        if not answer:
+            raise _Ended(self._replace(), has_begun=has_begun or self._is_ready) from None
+        except _Overran:
             self._process.kill()
-            self._replace()
-            raise TimeoutError
-        made = pickle.loads(answer)
-        if isinstance(made, BaseException):
-            raise made
-        return made
+            exit_code = self._replace()
+            if has_begun:
+                raise
+            raise _Ended(exit_code, has_begun=False) from None
+        report = pickle.loads(answer)
+        if isinstance(report, Exception):
+            raise report
+        assert isinstance(report, Report)
+        return report
+
+    def _hear(self, seconds: float) -> bytes:
+        """What the child says next. Raises _Overran, and EOFError or OSError where its end of the line is closed."""
+        if not self._line.poll(min(seconds, LONGEST)):
+            raise _Overran
+        return self._line.recv_bytes()
 
     def _replace(self) -> int:
         """Start another process in place of one that has ended or is about to; returns its exit code."""
@@ -152,10 +175,15 @@ class Child:
 
 
 def _wait_for_end(process: BaseProcess) -> int:
-    process.join(SECONDS_TO_EXIT)
-    process.kill()
-    process.join()
-    return cast(int, process.exitcode)
+    """Its exit code, even where somebody else is just being told it."""
+    for seconds in (SECONDS_TO_EXIT, 1.0):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if process.exitcode is not None:
+                return process.exitcode
+            time.sleep(0.01)
+        process.kill()
+    return -signal.SIGKILL
 
 
 _free: list[Child] = []  # those that have nothing to do
@@ -182,6 +210,7 @@ def borrow_child(memory_gib: float) -> Iterator[Child]:
 def _serve(line: Connection, memory: int, parent: int) -> None:
     """The child: answers calls until its parent hangs up."""
     _limit_process(memory, parent)
+    os.set_inheritable(line.fileno(), False)  # what it starts itself must not keep the line open after its end
     line.send_bytes(READY)
     while True:
         try:
@@ -203,26 +232,46 @@ def _limit_process(memory: int, parent: int) -> None:
 
 
 def _measure(call: bytes, line: Connection) -> bytes:
-    """How the call ended, its CPU seconds, and the process's largest memory until now, GiB; or a machine's fault."""
+    """A report of the call, with its CPU seconds and the process's largest memory until now; or the machine's fault.
+
+    It keeps nothing of the call, least of all a traceback: the arrays of one molecule are the next one's memory.
+    """
     started = time.process_time()
     try:
         function, arguments = pickle.loads(call)
         line.send_bytes(BEGUN)  # what its arguments import is imported: its time begins
         started = time.process_time()
-        end = function(*arguments)
-        return _report(end, started)
+        return _report(function(*arguments), started)
     except MoleculeFailed as failure:
-        end = failure
+        return _report(failure, started)
     except MemoryError:
-        end = OutOfMemory("needs more memory than limits.memory_gib allows: raise it, or use a smaller grid or basis")
+        return _report(
+            OutOfMemory("needs more memory than limits.memory_gib allows: raise it, or use a smaller grid or basis"),
+            started,
+        )
     except (ImportError, OSError) as fault:  # the machine's, not the molecule's
-        return pickle.dumps(fault)
+        return _pickle_fault(fault)
     except Exception as error:  # no molecule, however odd, stops a build of a million others
         traceback.print_exc()
-        end = Crashed(f"{type(error).__name__}: {error} (a fault of rhoflow or of a library: please report it)")
-    return _report(end, started)
+        text = f"{type(error).__name__}: {error} (a fault of rhoflow or of a library: please report it)"
+        return _report(Crashed(text), started)
 
 
 def _report(end: Any, started: float) -> bytes:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
-    return pickle.dumps((end, time.process_time() - started, peak), pickle.HIGHEST_PROTOCOL)
+    report = Report(end, time.process_time() - started, peak_gib=_find_peak())
+    return pickle.dumps(report, pickle.HIGHEST_PROTOCOL)
+
+
+def _find_peak() -> float:
+    """GiB. The kernel's ru_maxrss would begin with the memory of the parent."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 / GIB if found else 0.0
+
+
+def _pickle_fault(fault: Exception) -> bytes:
+    try:
+        told = pickle.dumps(fault)
+        pickle.loads(told)
+    except Exception:  # an exception may hold anything
+        return pickle.dumps(OSError(f"{type(fault).__name__}: {fault}"))
+    return told

@@ -1,14 +1,16 @@
 """What goes wrong in native code costs one call, by name."""
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 from unittest.mock import ANY
 
@@ -88,6 +90,41 @@ class Unreadable:
         return read_nothing, ()
 
 
+def fail_with(count: int) -> None:
+    held = np.ones(count)
+    try:
+        held[0] = 1 / held[1:0].sum(dtype=int).item()
+    except ZeroDivisionError as error:
+        raise NotConverged("with much in memory") from error
+
+
+def fill(count: int) -> float:
+    return float(np.ones(count).sum())
+
+
+def time_out_on_disk() -> None:
+    raise TimeoutError(errno.ETIMEDOUT, "the disk does not answer")
+
+
+class Locked(OSError):
+    def __init__(self) -> None:
+        super().__init__("a lock")
+        self.lock = Lock()
+
+
+def lock_up() -> None:
+    raise Locked
+
+
+def refuse_to_end() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def crash_beside_another() -> None:
+    subprocess.Popen(["sleep", "60"], close_fds=False)
+    os.abort()
+
+
 def hang() -> None:
     time.sleep(60)
 
@@ -109,7 +146,7 @@ def borrow_to_name() -> Report[int]:
 def borrow_and_end() -> None:
     with borrow_child(0.9) as child:
         child.run(os.abort, seconds=30)  # replaced three times
-        child.run(square, 2, seconds=30)
+        child.run(refuse_to_end, seconds=30)
 
 
 def spin(seconds: float) -> None:
@@ -167,6 +204,38 @@ def test_arguments_that_cannot_be_read_are_told(child: Child) -> None:
     with pytest.raises(ImportError, match="no such library"):
         child.run(square, Unreadable(), seconds=30)
     assert child.run(square, 4, seconds=30).end == 16
+
+
+def test_what_failed_leaves_its_memory_to_the_next(child: Child) -> None:
+    size = 6 * 10**7  # 0.45 GiB: twice that does not fit
+    for _ in range(2):
+        assert isinstance(child.run(fail_with, size, seconds=30).end, NotConverged)
+        assert child.run(fill, size, seconds=30).end == size
+
+
+def test_a_disk_that_does_not_answer_is_no_molecules_overrun(child: Child) -> None:
+    with pytest.raises(TimeoutError, match="the disk does not answer"):
+        child.run(time_out_on_disk, seconds=30)
+    with pytest.raises(OSError, match="Locked: a lock"):
+        child.run(lock_up, seconds=30)
+
+
+@pytest.mark.parametrize("seconds", [1e8, float("inf")])
+def test_a_limit_may_be_as_long_as_anyone_likes(child: Child, seconds: float) -> None:
+    assert child.run(square, 4, seconds=seconds).end == 16
+
+
+def test_what_a_call_starts_itself_does_not_hide_its_end(child: Child) -> None:
+    started = time.monotonic()
+    assert isinstance(child.run(crash_beside_another, seconds=30).end, Crashed)
+    assert time.monotonic() - started < 30
+
+
+def test_the_peak_is_the_childs_own() -> None:
+    large = np.ones(3 * 10**8)  # of the parent
+    fresh = Child(memory_gib=1.0)
+    assert 0 < fresh.run(square, 2, seconds=30).peak_gib < large.nbytes / 2**30 / 2
+    fresh.close()
 
 
 def test_a_kill_from_outside_costs_nobody_anything(child: Child, tmp_path: Path) -> None:
