@@ -37,7 +37,7 @@ def test_the_papers_networks_have_one_vector_of_512_numbers(name: str) -> None:
             **{key: getattr(config, key) for key in keys},
         )
     )
-    assert network.latents.shape == (1, 512, 1, 1, 1)
+    assert [latents.shape for latents in network.latents] == [(512, 1, 1, 1)]
     assert network.architecture.is_global
 
 

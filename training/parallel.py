@@ -56,7 +56,11 @@ class Team:
         if self.world == 1:
             return network
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+        # Learned latents of other molecules have no part in a batch.
+        is_sparse = any(isinstance(part, nn.ParameterList) for part in network.modules())
+        return DistributedDataParallel(
+            network, device_ids=devices, broadcast_buffers=False, find_unused_parameters=is_sparse
+        )
 
 
 @contextmanager

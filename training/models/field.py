@@ -55,7 +55,9 @@ class FieldNetwork(nn.Module):
         self.architecture = architecture
         n, features = architecture.latent_cells, architecture.latent_features
         if architecture.molecules:
-            self.latents = nn.Parameter(1e-2 * torch.randn(architecture.molecules, features, n, n, n))
+            begun = 1e-2 * torch.randn(architecture.molecules, features, n, n, n)
+            # Each its own, so that a step moves, and costs, those of its own molecules alone.
+            self.latents = nn.ParameterList(latents.clone() for latents in begun)
         else:
             self.encoder = build_encoder(architecture)
         self.refinement = build_refinement(architecture)
@@ -72,7 +74,8 @@ class FieldNetwork(nn.Module):
         encoder's from grids (batch, fields, n, n, n).
         """
         if self.architecture.molecules:
-            first, second = (self.latents[source[:, column].long()] for column in (0, 1))
+            numbers = source[:, :2].long().tolist()
+            first, second = (torch.stack([self.latents[pair[side]] for pair in numbers]) for side in (0, 1))
             return torch.lerp(first, second, source[:, 2].reshape(-1, 1, 1, 1, 1))
         return cast(Tensor, self.encoder(source))
 
