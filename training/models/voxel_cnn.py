@@ -2,10 +2,11 @@
 
 After the published baselines for voxels (3-D residual networks: convolutions of 3³, steps of 2, pooling over the cube),
 the same for every stack of fields but for the layers that meet the fields. No convolution has a bias and there is no
-normalisation, so that vacuum stays zero. Of each last feature f, and of each field itself, the cube is pooled to Σf,
-|Σ f r|, Σ f r² and max f, with r from the centre of the fields: numbers that change neither with a quarter-turn nor
-with the molecule's place in the cube, and that say where in the molecule a feature is. A linear layer makes the
-properties of them, beside one with a hidden layer; both start at zero: an untrained network predicts the mean.
+normalisation, so that vacuum stays zero. Of each feature f of each level, and of each field itself, the cube is pooled
+to Σf, |Σ f r|, Σ f r² and max f, with r from the centre of the fields: numbers that change neither with a quarter-turn
+nor with the molecule's place in the cube, and that say where in the molecule a feature is, the finer the level the
+better. A linear layer makes the properties of them, beside one with a hidden layer; both start at zero: an untrained
+network predicts the mean.
 """
 
 import math
@@ -46,15 +47,14 @@ class VoxelNetwork(nn.Module):
         self.architecture = architecture
         widths = [architecture.width * 2**level for level in range(architecture.levels)]
         self.enter = nn.Conv3d(len(architecture.peaks), widths[0], kernel_size=4, stride=2, padding=1, bias=False)
-        layers: list[nn.Module] = []
-        for width, wider in zip(widths, [*widths[1:], None], strict=True):
-            layers += [ResidualBlock(width) for _ in range(architecture.depth)]
-            if wider:
-                layers += [nn.SiLU(), nn.Conv3d(width, wider, kernel_size=2, stride=2, bias=False)]
-        self.levels = nn.Sequential(*layers)
+        self.levels = nn.ModuleList()
+        for level, width in enumerate(widths):
+            coarsening = [nn.SiLU(), nn.Conv3d(widths[level - 1], width, kernel_size=2, stride=2, bias=False)]
+            blocks = [ResidualBlock(width) for _ in range(architecture.depth)]
+            self.levels.append(nn.Sequential(*(coarsening if level else []), *blocks))
         self.centre: Tensor
         self.spread: Tensor
-        pooled = POOLED * (widths[-1] + len(architecture.peaks))
+        pooled = POOLED * (sum(widths) + len(architecture.peaks))
         self.register_buffer("centre", torch.zeros(pooled))
         self.register_buffer("spread", torch.ones(pooled))
         last = nn.Linear(widths[-1], architecture.outputs)
@@ -73,14 +73,16 @@ class VoxelNetwork(nn.Module):
         return found
 
     def pool(self, fields: Tensor) -> Tensor:
-        """What the convolutions make of the fields, and these themselves, (batch, 4 × (features + fields))."""
+        """The fields, and what the convolutions make of them, (batch, 4 × (fields + features of all levels))."""
         edge, peaks = self.architecture.cells, fields.new_tensor(self.architecture.peaks)
         gains = fields.new_tensor(self.architecture.gains)[:, None, None, None]
-        features = functional.silu(self.levels(self.enter(self.scale(fields) * gains)))
         parts = fields / peaks[:, None, None, None]
         centre = find_centre(parts, edge)
-        coarse = edge / 2**self.architecture.levels
-        return torch.cat([pool(features, coarse, centre), pool(parts, edge, centre)], dim=1)
+        pooled, features = [pool(parts, edge, centre)], self.enter(self.scale(fields) * gains)
+        for number, level in enumerate(self.levels, start=1):
+            features = level(features)
+            pooled.append(pool(functional.silu(features), edge / 2**number, centre))
+        return torch.cat(pooled, dim=1)
 
     @torch.no_grad()
     def standardise(self, samples: Iterable[Tensor]) -> None:
