@@ -69,7 +69,7 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
     if isinstance(density, PromoleculeDensity):
         from pipeline.engines.promolecule import PromoleculeEngine
 
-        return PromoleculeEngine(recipe.electrons, density.xtb_atoms)
+        return PromoleculeEngine(recipe.electrons, density.xtb_atoms, density.part)
     from pipeline.engines.xtb import XtbEngine
 
     return XtbEngine(density.engine, density.library, electrons=recipe.electrons)

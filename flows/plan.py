@@ -15,6 +15,7 @@ from flows.recipe import DENSITY_UNITS, MapDensity, Recipe
 from pipeline.elements import SYMBOLS
 from pipeline.engines.protocol import DensityEngine, Engine, FieldEngine, SuperpositionEngine
 from pipeline.failures import MoleculeFailed, UnsupportedElement
+from pipeline.molecule import find_scaffold, smiles_group
 from pipeline.units import BOHR_PER_ANGSTROM
 from pipeline.voxels import choose_class, place_grid, place_tight_grid, principal_axes
 from storage.errors import StoreError
@@ -243,7 +244,10 @@ def place(conformer: Conformer, recipe: Recipe, fields: Sequence[FieldEngine] = 
         grid = place_tight_grid(inside, spacing, margin, box.multiple)
     else:
         grid = place_grid(inside, spacing, margin, box.classes)
-    split = assign_split(conformer.group, recipe.splits.model_dump())
+    if recipe.splits.by == "ligand" and conformer.ligand_atoms:
+        conformer = replace(conformer, group=smiles_group(conformer.smiles))
+    scaffold = find_scaffold(conformer.smiles) if recipe.splits.by == "scaffold" else ""
+    split = assign_split(scaffold or conformer.group, recipe.splits.fractions)
     return choose_class(max(grid.shape), box.classes), PlannedSample(conformer, grid, split, rotation)
 
 

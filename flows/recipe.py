@@ -196,6 +196,7 @@ class PromoleculeDensity(Table):
 
     engine: Literal["promolecule"]
     xtb_atoms: int = Field(0, ge=0, description="the ligand of a complex has its own GFN2 density up to so many atoms")
+    part: Literal["complex", "ligand"] = Field("complex", description="all atoms; or the ligand's alone, as a control")
 
 
 class MapDensity(Table):
@@ -300,11 +301,20 @@ class Channels(Table):
 
 
 class Splits(Table):
-    """Fractions of the molecules, by a hash of the molecule."""
+    """Fractions of the molecules, by a hash of what must not cross them."""
 
+    by: Literal["molecule", "scaffold", "ligand"] = Field(
+        "molecule",
+        description="its connectivity, of a complex its protein; or its Bemis-Murcko scaffold, where it has rings; or "
+        "of a complex its ligand, whatever the protein",
+    )
     train: float = Field(0.8, ge=0, le=1)
     validation: float = Field(0.1, ge=0, le=1)
     test: float = Field(0.1, ge=0, le=1)
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @model_validator(mode="after")
     def _whole(self) -> "Splits":

@@ -6,6 +6,7 @@ import re
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds, rdinchi
+from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from pipeline.failures import InvalidInput
 from pipeline.units import ANGSTROM_PER_BOHR
@@ -88,6 +89,20 @@ def graph_group(graph: Chem.Mol) -> str:
     with rdBase.BlockLogs():
         key = str(rdinchi.MolToInchiKey(graph))
         return key[:14] if key else _hash_block(Chem.MolToSmiles(graph, isomericSmiles=False))
+
+
+def smiles_group(smiles: str) -> str:
+    """`graph_group` of a SMILES that was read before."""
+    return graph_group(read_graph(smiles))
+
+
+def find_scaffold(smiles: str) -> str:
+    """SMILES of the rings and what links them, without stereo (Bemis and Murcko 1996); "" where there is no ring."""
+    if not smiles:
+        return ""
+    graph = read_graph(smiles)
+    Chem.RemoveStereochemistry(graph)
+    return str(Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(graph)))  # type: ignore[no-untyped-call]
 
 
 def geometry_group(numbers: IntArray, positions: FloatArray, charge: int) -> str:

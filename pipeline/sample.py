@@ -172,7 +172,7 @@ def voxelize_superposition(
 def superpose(name: str, engine: SuperpositionEngine, conformer: Conformer) -> Superposition:
     """Raises WrongElectronCount where its parts miss the electrons of their atoms by more than 1e-6."""
     whole = engine.superpose(conformer)
-    expected = sum(int(z) - engine.core_electrons(int(z)) for z in conformer.numbers) - whole.charge
+    expected = sum(int(z) - engine.core_electrons(int(z)) for z in engine.select(conformer)) - whole.charge
     if not abs(expected - whole.count) <= STATE_TOLERANCE:
         raise WrongElectronCount(
             f"density {name!r} holds {whole.count:.8f} electrons instead of {expected}: its table of atoms is wrong"

@@ -129,7 +129,7 @@ def test_a_hundred_of_the_elements_are_training_molecules() -> None:
 
 
 def test_a_thousand_of_small_qm9_are_training_molecules_and_the_conformers_are_of_them() -> None:
-    fractions = read_recipe(DEPLOY / "datasets/qm9-small.toml").splits.model_dump()
+    fractions = read_recipe(DEPLOY / "datasets/qm9-small.toml").splits.fractions
     splits = {
         one.id: assign_split(graph_group(read_graph(str(one.smiles))), fractions) for one in molecules("qm9-small")
     }
@@ -145,7 +145,7 @@ def molecules(name: str) -> Iterator[Molecule]:
 
 
 def count_splits(name: str) -> Counter[str]:
-    fractions = read_recipe(DEPLOY / f"datasets/{name}.toml").splits.model_dump()
+    fractions = read_recipe(DEPLOY / f"datasets/{name}.toml").splits.fractions
     return Counter(assign_split(graph_group(read_graph(str(one.smiles))), fractions) for one in molecules(name))
 
 

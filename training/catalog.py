@@ -60,6 +60,12 @@ class Catalog:
         """Shape (atoms, 3)."""
         return self.positions[self.first_atoms[sample] : self.first_atoms[sample] + self.atoms[sample]]
 
+    @cached_property
+    def boxed_atoms(self) -> IntArray:
+        """How many atoms of each sample, the first, its box is around: of a complex those of the ligand; (samples,)."""
+        ligand = self.table.get("ligand_atoms", pd.Series(0, self.table.index)).to_numpy(dtype=np.int64)
+        return np.where(ligand > 0, ligand, self.atoms)
+
     def grid(self, sample: int) -> Grid:
         nx, ny, nz = self.shapes[sample].tolist()
         x, y, z = self.origins[sample].tolist()

@@ -133,8 +133,9 @@ def label_batch(catalog: Catalog, labels: FloatArray, draws: Sequence[Draw], inp
 
 def check_atoms_fit(catalog: Catalog, cells: int) -> None:
     """Raises StoreError naming a sample with atoms outside the cube in the middle of its box."""
-    atom_of = np.repeat(np.arange(len(catalog)), catalog.atoms)
-    positions = np.concatenate([catalog.positions_of(sample) for sample in range(len(catalog))])
+    boxed = catalog.boxed_atoms.tolist()
+    atom_of = np.repeat(np.arange(len(catalog)), boxed)
+    positions = np.concatenate([catalog.positions_of(sample)[:atoms] for sample, atoms in enumerate(boxed)])
     middles = catalog.origins + (catalog.shapes - 1) / 2 * catalog.spacing
     outside = np.abs(positions - middles[atom_of]).max(axis=1) > cells / 2 * catalog.spacing[0]
     if outside.any():

@@ -10,13 +10,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from typing import Literal
 
 import numpy as np
 
 from pipeline.engines.xtb import Electrons, XtbEngine
+from pipeline.failures import InvalidInput
 from pipeline.molecule import graph_charge, graph_unpaired, read_graph
 from pipeline.superposition import Superposition
-from storage.schema import Conformer, FloatArray
+from storage.schema import Conformer, FloatArray, IntArray
+
+Part = Literal["complex", "ligand"]
 
 
 @functools.cache
@@ -37,20 +41,32 @@ def atom_gaussians(number: int, electrons: Electrons) -> tuple[FloatArray, Float
 
 @dataclass(frozen=True)
 class PromoleculeEngine:
-    """`xtb_atoms`: ligands of at most so many atoms have their own GFN2 density; 0: none has."""
+    """`xtb_atoms`: ligands of at most so many atoms have their own GFN2 density; 0: none has.
+
+    `part`: "ligand" leaves the pocket out.
+    """
 
     electrons: Electrons = "valence"
     xtb_atoms: int = 0
+    part: Part = "complex"
 
     def core_electrons(self, number: int) -> int:
         """Electrons of an element that are left out. Raises UnsupportedElement where the element is not known."""
         return self._xtb.core_electrons(number)
 
+    def select(self, conformer: Conformer) -> IntArray:
+        """Raises InvalidInput where there is no ligand to select."""
+        if self.part == "complex":
+            return conformer.numbers
+        if not conformer.ligand_atoms:
+            raise InvalidInput("there is no ligand: part = 'ligand' is for complexes")
+        return conformer.numbers[: conformer.ligand_atoms]
+
     def superpose(self, conformer: Conformer) -> Superposition:
         """Raises a MoleculeFailed."""
         ligand = self._select_ligand(conformer)
-        first = len(ligand.numbers) if ligand else 0
-        numbers, positions = conformer.numbers[first:].tolist(), conformer.positions[first:]
+        first, last = len(ligand.numbers) if ligand else 0, len(self.select(conformer))
+        numbers, positions = conformer.numbers[first:last].tolist(), conformer.positions[first:last]
         atoms = [atom_gaussians(number, self.electrons) for number in numbers]
         return Superposition(
             exponents=np.concatenate([exponents for exponents, _ in atoms] or [np.empty(0)]),

@@ -74,6 +74,10 @@ class SuperpositionEngine(Protocol):
         """As an Engine's. Raises UnsupportedElement where it has no such atom."""
         ...
 
+    def select(self, conformer: Conformer) -> IntArray:
+        """The atomic numbers of the atoms that the density is of. Raises a MoleculeFailed."""
+        ...
+
     def superpose(self, conformer: Conformer) -> Superposition:
         """Raises a MoleculeFailed."""
         ...

@@ -9,10 +9,13 @@ from flows.recipe import RecipeError, parse_recipe
 from pipeline.engines.promolecule import PromoleculeEngine
 from pipeline.superposition import sample_superposition
 from pipeline.units import BOHR_PER_ANGSTROM
+from storage.errors import StoreError
 from storage.reader import Dataset, open_dataset
 from tests.flows.small_build import rhoflow
 from tests.flows.test_import import build
 from tests.pipeline.complex_files import PENTAVALENT, write_ligand, write_protein
+from training.catalog import read_catalog
+from training.channel_boxes import check_atoms_fit
 
 RECIPE = """
 [source]
@@ -93,6 +96,25 @@ def test_complexes_of_one_protein_stay_in_one_split(dataset: Dataset) -> None:
     groups = dataset.table.group
     assert groups["good#0"] == groups["larger#0"] != groups["other#0"]
     assert dataset.table.split["good#0"] == dataset.table.split["larger#0"]
+
+
+def test_a_networks_cube_has_to_hold_the_ligand_and_not_the_pocket(dataset: Dataset) -> None:
+    catalog = read_catalog([dataset.store], dataset.table.split["good#0"], ())
+    check_atoms_fit(catalog, 16)
+    with pytest.raises(StoreError, match="atoms outside a cube of 2 cells"):
+        check_atoms_fit(catalog, 2)
+
+
+def test_complexes_may_be_split_by_their_ligands_with_the_ligand_alone_as_a_control(tmp_path: Path) -> None:
+    path = write_folder(tmp_path)
+    control = '[densities.alone]\nengine = "promolecule"\npart = "ligand"\n[splits]\nby = "ligand"\n[grid]'
+    path.write_text(RECIPE.replace("[grid]", control).replace("xtb_atoms = 8", ""))
+    dataset = open_dataset(build(path, tmp_path / "store.zarr"))
+    groups = dataset.table.group
+    assert groups["good#0"] == groups["other#0"] != groups["larger#0"]
+    good, other = (dataset[id].channels for id in ("good#0", "other#0"))
+    assert np.array_equal(good["alone"], other["alone"])
+    assert not np.array_equal(good["promolecule"], other["promolecule"])
 
 
 def test_the_stored_density_is_that_of_the_engine_and_says_where_its_seam_is(dataset: Dataset) -> None:

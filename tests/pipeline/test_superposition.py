@@ -10,7 +10,7 @@ from pipeline.elements import NUMBERS
 from pipeline.engines.cores import add_cores
 from pipeline.engines.promolecule import PromoleculeEngine, atom_gaussians, read_atoms
 from pipeline.engines.xtb import Electrons, XtbEngine, element_shells
-from pipeline.failures import UnsupportedElement
+from pipeline.failures import InvalidInput, UnsupportedElement
 from pipeline.superposition import (
     Superposition,
     integrate_superposition,
@@ -137,6 +137,18 @@ def test_a_ligand_with_orbitals_has_its_own_charge_and_the_rest_are_spheres() ->
     assert (whole.orbital_atoms, whole.charge) == (4, -1)
     assert whole.count == pytest.approx(18 + 8, abs=1e-9)
     assert set(map(tuple, whole.centres.tolist())) == set(map(tuple, formate().positions[4:].tolist()))
+
+
+@pytest.mark.parametrize("xtb_atoms", [0, 4])
+def test_the_ligands_part_leaves_the_pocket_out(xtb_atoms: int) -> None:
+    engine = PromoleculeEngine(xtb_atoms=xtb_atoms, part="ligand")
+    ligand = replace(formate(), numbers=formate().numbers[:4], positions=formate().positions[:4])
+    grid = place_grid(ligand.positions, 0.5, 3.0, (32,))
+    alone = sample_superposition(PromoleculeEngine(xtb_atoms=xtb_atoms).superpose(ligand), grid, "cell")
+    assert sample_superposition(engine.superpose(formate()), grid, "cell") == pytest.approx(alone, abs=1e-12)
+    assert engine.select(formate()).tolist() == [6, 8, 8, 1]
+    with pytest.raises(InvalidInput, match="there is no ligand"):
+        engine.superpose(replace(formate(), ligand_atoms=0))
 
 
 def test_at_the_ligand_the_density_is_xtbs_and_at_the_pocket_the_spheres() -> None:
