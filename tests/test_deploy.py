@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DATASETS = sorted(DEPLOY.glob("datasets/*.toml"))
 DENSITIES = {
-    "complexes.toml": {"promolecule"},
+    "complexes.toml": {"promolecule", "ligand"},
     "maps.toml": {"map", "promolecule"},
     "freesolv.toml": {"xtb"},
     "qm9-channels.toml": {"xtb"},
