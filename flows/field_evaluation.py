@@ -19,7 +19,8 @@ from training.field_scenes import StoredScenes
 from training.superres import choose_samples
 from training.trained import EVALUATION
 
-FACTORS = {1: 32, 2: 16, 4: 4}  # grids as fine as that of training, and finer; on how many molecules each is judged
+FACTORS = {1: 32, 2: 32, 4: 4}  # grids as fine as that of training, and finer; on how many molecules each is judged
+DENSITY = "density:"  # what the labels of densities begin with
 WINDOW = 7  # cells along an edge of what SSIM compares at a time
 
 
@@ -48,6 +49,7 @@ class FieldEvaluation:
     shared_bytes: int  # of the weights that all molecules share
     latent_bytes: int  # of what is kept of each molecule
     voxel_bytes: int  # of its training grid
+    wavefunction_bytes: int  # of the first density's orbitals, a molecule's mean; 0: no density is learned
     scores: tuple[FieldScore, ...]
     probes: tuple[Probe, ...] = ()  # of an encoder's latents
 
@@ -60,6 +62,8 @@ class FieldEvaluation:
                     lines.append(describe_scores("learned" if seen else "never seen", self.cells * factor, chosen))
         kept = f"{self.latent_bytes:,} bytes per molecule and {self.shared_bytes:,} shared by all"
         lines += ["", f"{kept}; the training grid has {self.voxel_bytes:,} bytes per molecule"]
+        if self.wavefunction_bytes:
+            lines.append(f"its kept wavefunction has {self.wavefunction_bytes:,} bytes, the mean of those learned")
         probed = ["", f"a line through the latents, on molecules never seen ({TABLE}, {MAP}):", *map(str, self.probes)]
         return "\n".join([*lines, *probed] if self.probes else lines)
 
@@ -92,10 +96,28 @@ def evaluate_field(run: Path, store: Location, *, split: str = "test") -> FieldE
     probes = tuple(embed_molecules(model, store, split, run)) if is_encoder else ()
     voxels = 4 * len(model.origin.scales) * model.origin.cells**3
     evaluation = FieldEvaluation(
-        str(store), split, model.step, model.origin.cells, shared, latents, voxels, tuple(scores), probes
+        str(store),
+        split,
+        model.step,
+        model.origin.cells,
+        shared,
+        latents,
+        voxels,
+        count_orbitals(catalog, model),
+        tuple(scores),
+        probes,
     )
     write_record(run, EVALUATION, evaluation_values(evaluation))
     return evaluation
+
+
+def count_orbitals(catalog: Catalog, model: FieldModel) -> int:
+    """Bytes of the first learned density's orbitals and occupations, a molecule's mean; 0: no density is learned."""
+    name = next((one.removeprefix(DENSITY) for one in model.origin.described.labels if one.startswith(DENSITY)), None)
+    if name is None:
+        return 0
+    states = [catalog.datasets[catalog.stores[k]][id].states[name] for k, id in enumerate(catalog.ids)]
+    return round(float(np.mean([state.orbitals.nbytes + state.occupations.nbytes for state in states])))
 
 
 def choose_judged(model: FieldModel, store: Location, split: str, seen: bool) -> Catalog:
@@ -118,7 +140,7 @@ def score_all(reader: FieldReader, factor: int, most: int, seen: bool) -> list[F
 def score_one(reader: FieldReader, number: int, factor: int, seen: bool) -> FieldScore:
     cells, labels = reader.model.origin.cells * factor, reader.scenes.fields.labels
     truth, values = reader.truth(number, cells), reader.predict(number, cells)
-    density = next((k for k, label in enumerate(labels) if label.startswith("density:")), None)
+    density = next((k for k, label in enumerate(labels) if label.startswith(DENSITY)), None)
     nmae = electrons = None
     if density is not None:
         total = float(truth[density].sum(dtype=np.float64))
@@ -148,7 +170,9 @@ def measure_ssim(values: Values, truth: Values) -> float:
 def evaluation_values(evaluation: FieldEvaluation) -> dict[str, Json]:
     """All of an evaluation as plain values."""
     values = {key: getattr(evaluation, key) for key in ("store", "split", "step", "cells")}
-    sizes = {key: getattr(evaluation, key) for key in ("shared_bytes", "latent_bytes", "voxel_bytes")}
+    sizes = {
+        key: getattr(evaluation, key) for key in ("shared_bytes", "latent_bytes", "voxel_bytes", "wavefunction_bytes")
+    }
     scores: list[Json] = [asdict(score) for score in evaluation.scores]
     probes: list[Json] = [asdict(probe) for probe in evaluation.probes]
     return {**values, **sizes, "psnr_max": 1.0, "samples": scores, "probes": probes}

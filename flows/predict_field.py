@@ -24,6 +24,7 @@ from training.field_scenes import StoredScenes
 MESH, PAGE = ".ply", ".html"
 DENSITY_UNIT = "electrons_per_bohr3"
 LEVEL = 0.5  # of the largest value, where no level is given
+FRAME_CELLS = 64  # along an edge of the frames of an animation, at least, where no spacing is given
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def predict_path(wanted: WantedField, to: str) -> str:
     label = wanted.channel or reader.scenes.fields.labels[0]
     check_channel(reader, label)
     cells = count_cells(model, wanted.spacing_angstrom)
+    if wanted.spacing_angstrom is None:
+        cells = max(cells, FRAME_CELLS)
     followed = follow_path(reader, first, catalog.ids.index(to), label, cells)
     write_animation(wanted.out, followed, model.origin.edge, f"{wanted.id} to {to}: {label}")
     return f"{wanted.out}: {followed}"

@@ -102,5 +102,6 @@ def load_field_model(run: Path) -> FieldModel:
 def count_bytes(model: FieldModel) -> tuple[int, int]:
     """Of the weights that all molecules share, and of the latents of one, as float32."""
     architecture = model.network.architecture
-    shared = sum(parameter.numel() for name, parameter in model.network.named_parameters() if name != "latents")
+    parameters = model.network.named_parameters()
+    shared = sum(parameter.numel() for name, parameter in parameters if not name.startswith("latents."))
     return 4 * shared, 4 * architecture.latent_features * int(np.power(architecture.latent_cells, 3))
