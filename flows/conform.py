@@ -1,9 +1,11 @@
 """Parts of source rows become parts of conformers."""
 
-import functools
 import platform
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TypeAlias
 
 from flows.isolation import borrow_child
 from flows.recipe import Recipe
@@ -16,7 +18,10 @@ from storage.header import read_header
 from storage.layout import conformers_key, source_key
 from storage.objects import Location, has_object, locate
 from storage.parts import ConformedRow, SourceRow, read_conformer_part, read_source_part, write_conformer_part
-from storage.schema import Molecule
+from storage.schema import Conformer, Molecule
+
+SECONDS_TOGETHER = 60.0  # for a part of geometries that are kept; then each has its own time
+Conformed: TypeAlias = list[Conformer] | MoleculeFailed
 
 
 def read_stored_recipe(store: Location) -> Recipe:
@@ -39,15 +44,10 @@ def conform_part(store: Location, part: int) -> float:
     recipe = Recipe.model_validate(read_header(store).recipe)
     if not has_object(store, source_key(part)):
         raise StoreError(f"{store} has no source part {part}: run `rhoflow plan` or `rhoflow build` first")
-    rows, seconds = [], 0.0
     shelf = Shelf(store)
-    for source in read_source_part(store, part):
-        if was := shelf.find(source):
-            rows.append(_take_over(was, source.molecule))
-            continue
-        row, spent = _conform_row(source.molecule, recipe)
-        rows.append(row)
-        seconds += spent
+    sources = [(source.molecule, shelf.find(source)) for source in read_source_part(store, part)]
+    made, seconds = _conform_rows([molecule for molecule, was in sources if not was], recipe)
+    rows = [_take_over(was, molecule) if was else next(made) for molecule, was in sources]
     write_conformer_part(store, part, rows, {"computing_seconds": seconds, "host": platform.node()})
     return seconds
 
@@ -63,8 +63,8 @@ class Shelf:
 
     def __init__(self, store: Location) -> None:
         self._store = store
-        self._conformers = functools.lru_cache(maxsize=4)(read_conformer_part)
-        self._sources = functools.lru_cache(maxsize=4)(read_source_part)
+        self._conformers = lru_cache(maxsize=4)(read_conformer_part)
+        self._sources = lru_cache(maxsize=4)(read_source_part)
 
     def find(self, source: SourceRow) -> ConformedRow | None:
         """None where there is none to take over, or another store has none any more, or other ones."""
@@ -87,16 +87,40 @@ def _take_over(was: ConformedRow, molecule: Molecule) -> ConformedRow:
     return replace(was, row=molecule.row, id=molecule.id, labels=molecule.labels, conformers=named)
 
 
-def _conform_row(molecule: Molecule, recipe: Recipe) -> tuple[ConformedRow, float]:
+def _conform_rows(molecules: list[Molecule], recipe: Recipe) -> tuple[Iterator[ConformedRow], float]:
+    """Their rows, and the CPU seconds spent.
+
+    Geometries that are kept take a fraction of a millisecond each and go into one call. Where that fails, because one
+    of them is bad, each goes alone.
+    """
     settings, limits = recipe.conformers, recipe.limits
-    how = (settings.keep, settings.count, settings.optimise, settings.seed)
+    make = partial(conform, keep=settings.keep, count=settings.count, optimise=settings.optimise, seed=settings.seed)
+    spent = 0.0
     with borrow_child(limits.memory_gib) as child:
-        report = child.run(_conform, molecule, *how, seconds=limits.seconds_per_molecule)
+        if settings.keep and len(molecules) > 1:
+            short = min(limits.seconds_per_molecule, SECONDS_TOGETHER)
+            together = child.run(_make_all, make, molecules, seconds=short)
+            spent += together.seconds
+            if not isinstance(together.end, MoleculeFailed):
+                return map(_lay_down, molecules, together.end), spent
+        alone = [child.run(make, molecule, seconds=limits.seconds_per_molecule) for molecule in molecules]
+    spent += sum(report.seconds for report in alone)
+    return map(_lay_down, molecules, [report.end for report in alone]), spent
+
+
+def _make_all(make: Callable[[Molecule], list[Conformer]], molecules: list[Molecule]) -> list[Conformed]:
+    return [_try(make, molecule) for molecule in molecules]
+
+
+def _try(make: Callable[[Molecule], list[Conformer]], molecule: Molecule) -> Conformed:
+    try:
+        return make(molecule)
+    except MoleculeFailed as failure:
+        return failure
+
+
+def _lay_down(molecule: Molecule, end: Conformed) -> ConformedRow:
     about = (molecule.row, molecule.id)
-    if isinstance(report.end, MoleculeFailed):
-        return ConformedRow(*about, report.end.reason, str(report.end), molecule.labels), report.seconds
-    return ConformedRow(*about, "ok", "", molecule.labels, report.end), report.seconds
-
-
-def _conform(molecule: Molecule, keep: bool, count: int, optimise: str, seed: int) -> list:  # type: ignore[type-arg]
-    return conform(molecule, keep=keep, count=count, optimise=optimise, seed=seed)  # type: ignore[arg-type]
+    if isinstance(end, MoleculeFailed):
+        return ConformedRow(*about, end.reason, str(end), molecule.labels)
+    return ConformedRow(*about, "ok", "", molecule.labels, end)
