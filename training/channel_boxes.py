@@ -22,7 +22,8 @@ from training.symmetries import ROTATIONS, turn_back
 KEPT_BYTES = 4 * 2**30  # of decoded boxes in memory
 OCCUPIED = 1e-3  # of a scaled field: where it is not vacuum
 # What a config may call the channels of a store that has only one density.
-WORDS = {"atoms": "atom_types", "density": "{density}", "gradient": "{density}_gradient"}
+WORDS = {"density": "{density}", "gradient": "{density}_gradient"}
+ATOMS = {"atoms": "atom_types"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def find_channels(dataset: Dataset, representation: Sequence[str]) -> list[Chann
     """The channels that a representation stacks. Raises StoreError naming one that the store has not."""
     densities = dataset.densities
     words = {word: name.format(density=densities[0]) for word, name in WORDS.items()} if len(densities) == 1 else {}
+    words |= ATOMS
     return [_find_channel(dataset, name, words.get(name, name)) for name in representation]
 
 

@@ -157,6 +157,7 @@ def test_a_changed_config_is_refused_by_its_key(
         ("title", "seconds = 0\ntitle", r"seconds = 0: must be above 0"),
         ("[variants.wide]", "[variants.'a/b']", r"variants.'a/b': names a folder"),
         ("[variants.wide]", "[judges.x]\nsplits = 3\n[variants.wide]", r"judges.x: splits = 3: unknown key; did you"),
+        ("[4, 8]", "[4, 9999]", r"\[variants.narrow\]: molecules = 9999: .* has \d+ in its training split"),
         ("[variants.wide]", "[judges.x]\nrotations = -1\n[variants.wide]", r"judges.x: rotations = -1: must be 0"),
     ],
 )

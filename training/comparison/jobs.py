@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from storage.errors import RequestError
+from storage.errors import RequestError, RhoflowError
 from storage.objects import Json, has_object, read_record, write_record
 from training.comparison.config import KINDS, Cell, Comparison, comparison_values
 from training.comparison.kind import Judge, Judgement, Scores
@@ -31,6 +31,17 @@ class Job:
     @property
     def is_done(self) -> bool:
         return has_object(self.run, self.record)
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Raises RhoflowError, with the variant's name, for data that one of the trainings would refuse hours later."""
+    for variant, config in comparison.variants.items():
+        for molecules in comparison.molecules:
+            try:
+                if molecules != 0:
+                    KINDS[comparison.kind].check(replace(config, molecules=molecules or 0))
+            except RhoflowError as error:
+                raise RequestError(f"[variants.{variant}]: {error}") from error
 
 
 def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:

@@ -45,6 +45,9 @@ class Kind(Protocol[C]):
     config: type[C]
     drawn: tuple[str, ...]  # measures that the plot shows; none named: all
 
+    def check(self, config: C) -> None:
+        """Before anything is trained. Raises RhoflowError for data that a training would refuse."""
+
     def open(self, config: C, run: Path, team: Team) -> Task[Any]:
         """The training as its loop sees it, to try out how long a step takes; writes nothing."""
 

@@ -10,13 +10,16 @@ from storage.errors import RequestError
 from storage.objects import Location
 from storage.reader import open_dataset
 from storage.schema import FloatArray
+from training.catalog import read_catalog
+from training.channel_boxes import find_channels
 from training.comparison.kind import Judge, Judgement, Scores
 from training.config import PropertyConfig
 from training.labels import name_unit
 from training.loop import Task
 from training.parallel import Team
-from training.property import FITTED, PropertyTask, train_property
+from training.property import FITTED, PropertyTask, measure_labels, train_property
 from training.property_evaluation import PropertyEvaluation, evaluate_property
+from training.subsets import choose_molecules
 
 MEAN = "mean predictor"
 
@@ -26,6 +29,11 @@ class Property:
 
     config: type[PropertyConfig] = PropertyConfig
     drawn: tuple[str, ...] = ()
+
+    def check(self, config: PropertyConfig) -> None:
+        training = choose_molecules(read_catalog(config.store, "train", ()), config.molecules)
+        find_channels(training.datasets[0], config.representation if config.model == "cnn" else ())
+        measure_labels(training, config.targets)
 
     def open(self, config: PropertyConfig, run: Path, team: Team) -> Task[Any]:
         """Raises RequestError for a model that is fitted in one go."""

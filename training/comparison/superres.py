@@ -8,6 +8,7 @@ import numpy as np
 
 from storage.objects import Location
 from storage.reader import open_dataset
+from training.catalog import read_catalog
 from training.checkpoint import claim_run
 from training.comparison.kind import Judge, Judgement, Scores
 from training.config import SuperresConfig
@@ -16,6 +17,7 @@ from training.loop import Task
 from training.methods import MODEL
 from training.parallel import Team, assemble_team
 from training.scores import Errors
+from training.subsets import choose_molecules
 from training.superres import SuperresTask, train_superres
 from training.trained import load_model, locate_run, save_model
 
@@ -37,6 +39,9 @@ class Superres:
 
     config: type[SuperresConfig] = SuperresConfig
     drawn: tuple[str, ...] = ("NMAE, %",)
+
+    def check(self, config: SuperresConfig) -> None:
+        choose_molecules(read_catalog(config.store, "train", ()), config.molecules)
 
     def open(self, config: SuperresConfig, run: Path, team: Team) -> Task[Any]:
         return SuperresTask(config, run, team)
