@@ -16,7 +16,7 @@ from storage.schema import Conformer
 
 # Raised when our own formulas store other bytes than before.
 STATE_VERSION = 1
-VOXEL_VERSION = 2
+VOXEL_VERSION = 3
 PROGRAMS = {"xtb-python": "xtb"}  # packages that bear another name than their program
 
 

@@ -24,7 +24,7 @@ from pipeline.pairs import DensityMatrix, Pairs, batches, screened_pairs
 from pipeline.primitives import find_reaches
 from pipeline.tables import Tabulate, hermite_in_cells
 
-BLOCK = (64, 8, 16)  # cells of a block along x, y, z
+BLOCK = (64, 8, 8)  # cells of a block along x, y, z
 SINGLE = float(1 << 21)  # terms below this many epsilons lose at most an eighth of epsilon in single precision
 
 Components = tuple[tuple[int, int, int], ...]  # of a field: its derivatives along x, y, z
