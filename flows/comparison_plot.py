@@ -93,6 +93,13 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str,
         axes.errorbar(
             counts, means, spreads, color=hue, marker=mark, markersize=5, linewidth=1.8, capsize=2.5, label=variant
         )
+    for method in dict.fromkeys(row.method for row in rows if not row.is_trained and row.molecules):
+        line = [row for row in rows if row.method == method and row.molecules]
+        counts, means = [row.molecules or 0 for row in line], [row.mean for row in line]
+        axes.plot(counts, means, color=FAINT, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
+        axes.annotate(
+            method, (counts[-1], means[-1]), (4, 0), textcoords="offset points", va="center", fontsize=8, color=FAINT
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     untrained = [(row, f"{row.method}, no training", looks[row.method][0]) for row in trained if row.molecules == 0]

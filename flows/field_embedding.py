@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pipeline.lipophilicity import crippen_logp
+from storage.errors import StoreError
 from storage.objects import Location, write_object
 from storage.schema import FloatArray
 from training.catalog import Catalog, read_catalog
@@ -34,8 +35,16 @@ class Probe:
 
 
 def embed_molecules(model: FieldModel, store: Location, split: str, run: Path) -> list[Probe]:
-    """Write table and map of the molecules of training and of a split; probe what their latents tell of the split's."""
-    seen, unseen = (choose_samples(read_catalog([store], part, ()), MOST) for part in ("train", split))
+    """Write table and map of the molecules of training and of a split; probe what their latents tell of the split's.
+
+    Raises StoreError where every molecule of the split was trained on.
+    """
+    seen, rest = (choose_samples(read_catalog([store], part, ()), MOST) for part in ("train", split))
+    known_groups = set(model.origin.groups)
+    unknown = np.flatnonzero([str(group) not in known_groups for group in rest.table["group"]])
+    if not len(unknown):
+        raise StoreError(f'{store}: every molecule of split "{split}" was trained on: name another split or store')
+    unseen = rest.take(unknown)
     latents = [pool_latents(model, catalog) for catalog in (seen, unseen)]
     mean, spread = latents[0].mean(axis=0), latents[0].std(axis=0) + 1e-12
     first, second = ((one - mean) / spread for one in latents)

@@ -8,13 +8,11 @@ import torch
 
 @contextmanager
 def set_arithmetic(device: torch.device) -> Iterator[None]:
-    """On a CPU the same bits every time, for the same number of threads; float32 is never TF32 on a GPU.
+    """On a CPU the same bits every time, for the same number of threads.
 
-    There the fastest convolutions are searched for, and sums may be taken in another order at each run.
+    On a GPU the fastest convolutions are searched for, and sums may be taken in another order at each run.
     """
     before = torch.are_deterministic_algorithms_enabled()
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(device.type == "cpu")

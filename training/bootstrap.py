@@ -1,5 +1,6 @@
 """How sure a mean over molecules is: intervals from resampling them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +37,13 @@ def bootstrap_ratio(parts: FloatArray, wholes: FloatArray) -> Interval:
         return Interval(float(ratio), np.nan, np.nan)
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(ratio), float(low), float(high))
+
+
+def average_molecules(molecules: Sequence[str], values: FloatArray) -> FloatArray:
+    """One value for each molecule, in the order of their names: conformers of one are no independent samples."""
+    _, number = np.unique(np.asarray(molecules, dtype=str), return_inverse=True)
+    averages: FloatArray = np.bincount(number, weights=values) / np.bincount(number)
+    return averages
 
 
 def _divide(parts: FloatArray, wholes: FloatArray) -> FloatArray:

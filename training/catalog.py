@@ -61,6 +61,12 @@ class Catalog:
         return self.positions[self.first_atoms[sample] : self.first_atoms[sample] + self.atoms[sample]]
 
     @cached_property
+    def elements(self) -> list[int]:
+        """Atomic numbers that occur in these samples, ascending."""
+        parts = [self.numbers[a : a + n] for a, n in zip(self.first_atoms, self.atoms, strict=True)]
+        return [int(number) for number in np.unique(np.concatenate(parts))]
+
+    @cached_property
     def boxed_atoms(self) -> IntArray:
         """How many atoms of each sample, the first, its box is around: of a complex those of the ligand; (samples,)."""
         ligand = self.table.get("ligand_atoms", pd.Series(0, self.table.index)).to_numpy(dtype=np.int64)

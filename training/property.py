@@ -49,7 +49,7 @@ def train_property(config: PropertyConfig, run: Path, *, resume: bool = False) -
         claim_run(run, config, resume, team)
         if config.model not in FITTED:
             train(task, config, run, team)
-        elif team.leads and not has_object(run, BEST):
+        elif not has_object(run, BEST):
             task.fit()
 
 
@@ -62,6 +62,7 @@ class PropertyTask:
         training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.standard = measure_labels(training, config.targets)
+        check_labels(self.validation, config.targets)
         self.channels = tuple(find_channels(training.datasets[0], config.representation))
         is_cnn = config.model == "cnn"
         self.cells = round_up(config.cells or int(training.shapes.max()), config.levels) if is_cnn else 0
@@ -79,8 +80,11 @@ class PropertyTask:
         """A model of fingerprints, in one go; validation chooses what is not fitted. The history is its one score."""
         learnt, judged = (_read_all(boxes, self.standard) for boxes in (self.learnt, self.judged))
         network = FITTED[self.config.model](learnt, judged, self.config.seed)
-        write_history(self.run, [{"step": 0, "validation": self.validate(network)}])
-        self.keep(network, 0)
+        score = self.validate(network)
+        if self.team.leads:
+            write_history(self.run, [{"step": 0, "validation": score}])
+            self.keep(network, 0)
+        self.team.wait()
 
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team
@@ -106,6 +110,7 @@ class PropertyTask:
         """Mean over the targets of the mean absolute error, in standard deviations of the training split."""
         samples = self.team.share_out(list(range(len(self.validation))))
         outputs = predict_samples(network, self.judged, samples, self.config.batch, self.team.device)
+        outputs = outputs.reshape(len(samples), len(self.config.targets))  # a process may have none
         known = self.standard.standardise(torch.from_numpy(read_labels(self.validation, self.config.targets)[samples]))
         errors = self.team.collect((outputs - known).abs().tolist())
         return float(np.mean(np.nanmean(np.array(errors), axis=0)))
@@ -190,6 +195,16 @@ def measure_labels(training: Catalog, targets: Sequence[str]) -> Standard:
     return Standard(
         tuple(targets), tuple(np.nanmean(labels, axis=0).tolist()), tuple(np.nanstd(labels, axis=0).tolist())
     )
+
+
+def check_labels(validation: Catalog, targets: Sequence[str]) -> None:
+    """Raises StoreError for a label that no molecule of the validation split has: nothing could be chosen by it."""
+    for target, values in zip(targets, read_labels(validation, targets).T, strict=True):
+        if np.isnan(values).all():
+            raise StoreError(
+                f"{validation.datasets[0].store}: label {target!r} has no value in the validation split: "
+                "leave it out of targets, or build a store with more molecules"
+            )
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from storage.objects import Json, Location, write_record
 from storage.schema import FloatArray
 from training.arithmetic import set_arithmetic
 from training.batch import Boxes
-from training.bootstrap import CONFIDENCE, RESAMPLES, Interval, bootstrap_mean
+from training.bootstrap import CONFIDENCE, RESAMPLES, Interval, average_molecules, bootstrap_mean
 from training.catalog import read_catalog
 from training.channel_boxes import ChannelBoxes
 from training.device import choose_device
@@ -37,6 +37,7 @@ class PropertyEvaluation:
     rotations: int
     targets: tuple[str, ...]
     ids: tuple[str, ...]
+    molecules: tuple[str, ...]  # the group of each: conformers of one molecule are no independent samples
     predicted: FloatArray
     known: FloatArray
     mean: FloatArray  # (targets,), of the training split
@@ -49,10 +50,16 @@ class PropertyEvaluation:
         """The same of a predictor that always says the training split's mean."""
         return _drop_unknown(np.abs(self.mean[target] - self.known[:, target]))
 
+    def interval(self, target: int, errors: FloatArray) -> Interval:
+        """Of the mean over molecules of errors as the two above give them."""
+        known = ~np.isnan(self.known[:, target])
+        return bootstrap_mean(average_molecules(np.array(self.molecules)[known].tolist(), errors))
+
     def __str__(self) -> str:
         lines = [f"{'mean absolute error, 95 %':<26}{'model':<34}{'mean predictor':<34}times smaller"]
         for number, target in enumerate(self.targets):
-            model, mean = (bootstrap_mean(errors) for errors in (self.errors(number), self.mean_errors(number)))
+            errors = (self.errors(number), self.mean_errors(number))
+            model, mean = (self.interval(number, one) for one in errors)
             unit = name_unit(target)
             lines.append(f"{target:<26}{_write(model, unit):<34}{_write(mean, unit):<34}{mean.mean / model.mean:8.2f}")
         turned = f", each in {self.rotations} rotations" if self.rotations else ""
@@ -76,12 +83,12 @@ def evaluate_property(run: Path, store: Location, *, split: str = "test", rotati
     targets = model.standard.targets
     boxes = open_inputs(model.kind, catalog, model.channels, targets, model.cells)
     known = read_labels(catalog, targets)
-    _check_known(known, targets, store, split)
+    check_known(known, targets, store, split)
     with set_arithmetic(device):
         predicted = predict_properties(model, boxes, len(catalog), rotations, device)
     evaluation = PropertyEvaluation(
-        str(store), split, model.step, rotations, targets, tuple(catalog.ids), predicted, known,
-        np.array(model.standard.means),
+        str(store), split, model.step, rotations, targets, tuple(catalog.ids),
+        tuple(map(str, catalog.table["group"])), predicted, known, np.array(model.standard.means),
     )  # fmt: skip
     write_record(run, EVALUATION, property_values(evaluation))
     return evaluation
@@ -91,15 +98,21 @@ def predict_properties(
     model: PropertyModel, boxes: Boxes, samples: int, rotations: int, device: torch.device
 ) -> FloatArray:
     """In the labels' units, (samples, targets)."""
+    check_rotations(rotations, isinstance(boxes, ChannelBoxes))
     if not rotations:
         outputs = predict_samples(model.network, boxes, range(samples), BATCH, device)
-    elif isinstance(boxes, ChannelBoxes) and rotations <= len(ROTATIONS):
+    else:
+        assert isinstance(boxes, ChannelBoxes)
         chosen = [ROTATIONS[k * len(ROTATIONS) // rotations] for k in range(rotations)]
         outputs = torch.stack([_predict_turned(model, boxes, sample, chosen, device) for sample in range(samples)])
-    else:
-        limit = f"a cube has {len(ROTATIONS)}" if isinstance(boxes, ChannelBoxes) else "this model sees no voxels"
-        raise RequestError(f"--rotations {rotations}: {limit}; leave it out, or ask for fewer")
     return np.asarray(model.standard.restore(outputs).numpy())
+
+
+def check_rotations(rotations: int, sees_voxels: bool) -> None:
+    """Raises RequestError where so many cannot be judged."""
+    if rotations > (len(ROTATIONS) if sees_voxels else 0):
+        limit = f"a cube has {len(ROTATIONS)}" if sees_voxels else "this model sees no voxels"
+        raise RequestError(f"--rotations {rotations}: {limit}; leave it out, or ask for fewer")
 
 
 @torch.no_grad()
@@ -116,13 +129,14 @@ def property_values(evaluation: PropertyEvaluation) -> dict[str, Json]:
     """All of an evaluation as plain values; None where a label is unknown."""
     targets: dict[str, Json] = {}
     for number, target in enumerate(evaluation.targets):
-        errors, mean_errors = evaluation.errors(number), evaluation.mean_errors(number)
+        errors = evaluation.errors(number)
+        mean, mean_predictor = (evaluation.interval(number, one) for one in (errors, evaluation.mean_errors(number)))
         targets[target] = {
             "unit": name_unit(target),
             "samples": len(errors),
-            "mae": vars(bootstrap_mean(errors)),
-            "mean_predictor_mae": vars(bootstrap_mean(mean_errors)),
-            "factor": float(mean_errors.mean() / errors.mean()),
+            "mae": vars(mean),
+            "mean_predictor_mae": vars(mean_predictor),
+            "factor": mean_predictor.mean / mean.mean,
             "predicted": evaluation.predicted[:, number].tolist(),
             "known": [None if np.isnan(value) else value for value in evaluation.known[:, number].tolist()],
         }
@@ -130,7 +144,7 @@ def property_values(evaluation: PropertyEvaluation) -> dict[str, Json]:
     return {**whole, "confidence": CONFIDENCE, "resamples": RESAMPLES, "ids": list(evaluation.ids), "targets": targets}
 
 
-def _check_known(known: FloatArray, targets: Sequence[str], store: Location, split: str) -> None:
+def check_known(known: FloatArray, targets: Sequence[str], store: Location, split: str) -> None:
     for target, values in zip(targets, known.T, strict=True):
         if np.isnan(values).all():
             raise StoreError(f"{store}: no sample of split {split!r} has label {target!r}: name another split")

@@ -137,9 +137,8 @@ def choose_samples(catalog: Catalog, count: int) -> Catalog:
 def describe_origin(input: str, target: str, training: Catalog, validation: Catalog) -> Origin:
     groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
     stores = [str(dataset.store) for dataset in training.datasets]
-    elements = np.unique(training.numbers).tolist()
     recipe = training.datasets[0].attributes["recipe"]
-    return Origin(stores, input, target, training.spacing, groups, elements, recipe)
+    return Origin(stores, input, target, training.spacing, groups, training.elements, recipe)
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import RequestError, RhoflowError
+from storage.identity import fingerprint
 from storage.objects import Json, has_object, read_record, write_record
 from training.comparison.config import KINDS, Cell, Comparison, comparison_values
 from training.comparison.kind import Judge, Judgement, Scores
@@ -39,14 +40,16 @@ def check_comparison(comparison: Comparison) -> None:
         for molecules in comparison.molecules:
             try:
                 if molecules != 0:
-                    KINDS[comparison.kind].check(replace(config, molecules=molecules or 0))
+                    KINDS[comparison.kind].check(
+                        replace(config, molecules=molecules or 0), list(comparison.judges.values())
+                    )
             except RhoflowError as error:
                 raise RequestError(f"[variants.{variant}]: {error}") from error
 
 
 def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
     """Write down what is compared, or check that it goes on as it began. Raises RequestError naming the key."""
-    values = comparison_values(comparison)
+    values = {**comparison_values(comparison), **_fingerprint_data(comparison)}
     if not has_object(run, CONFIG):
         write_record(run, CONFIG, values)
         return
@@ -59,6 +62,13 @@ def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
                 f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
                 "restore the config, or compare in a new folder"
             )
+
+
+def _fingerprint_data(comparison: Comparison) -> dict[str, Json]:
+    """What the stores hold: trainings on other data have no place in one table."""
+    stores = {f"variants.{name}.data": config.store for name, config in comparison.variants.items()}
+    stores |= {f"judges.{name}.data": (judge.store,) for name, judge in comparison.judges.items() if judge.store}
+    return {key: [fingerprint(store) for store in several] for key, several in stores.items()}
 
 
 def list_stages(comparison: Comparison, run: Path) -> list[list[Job]]:

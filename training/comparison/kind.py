@@ -1,6 +1,6 @@
 """What a kind of training has to offer, so that variants of it can be compared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -45,8 +45,8 @@ class Kind(Protocol[C]):
     config: type[C]
     drawn: tuple[str, ...]  # measures that the plot shows; none named: all
 
-    def check(self, config: C) -> None:
-        """Before anything is trained. Raises RhoflowError for data that a training would refuse."""
+    def check(self, config: C, judges: Sequence[Judge]) -> None:
+        """Before anything is trained. Raises RhoflowError for data that a training or a judge would refuse."""
 
     def open(self, config: C, run: Path, team: Team) -> Task[Any]:
         """The training as its loop sees it, to try out how long a step takes; writes nothing."""

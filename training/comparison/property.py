@@ -1,5 +1,6 @@
 """Models of properties, compared: mean absolute errors, with the mean of the training split beside them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,16 @@ from numpy.typing import NDArray
 
 from storage.errors import RequestError
 from storage.objects import Location
-from storage.reader import open_dataset
 from storage.schema import FloatArray
 from training.catalog import read_catalog
 from training.channel_boxes import find_channels
 from training.comparison.kind import Judge, Judgement, Scores
 from training.config import PropertyConfig
-from training.labels import name_unit
+from training.labels import name_unit, read_labels
 from training.loop import Task
 from training.parallel import Team
-from training.property import FITTED, PropertyTask, measure_labels, train_property
-from training.property_evaluation import PropertyEvaluation, evaluate_property
+from training.property import FITTED, PropertyTask, check_labels, measure_labels, train_property
+from training.property_evaluation import PropertyEvaluation, check_known, check_rotations, evaluate_property
 from training.subsets import choose_molecules
 
 MEAN = "mean predictor"
@@ -30,10 +30,18 @@ class Property:
     config: type[PropertyConfig] = PropertyConfig
     drawn: tuple[str, ...] = ()
 
-    def check(self, config: PropertyConfig) -> None:
-        training = choose_molecules(read_catalog(config.store, "train", ()), config.molecules)
+    def check(self, config: PropertyConfig, judges: Sequence[Judge]) -> None:
+        training, validation = (read_catalog(config.store, split, ()) for split in ("train", "validation"))
+        training = choose_molecules(training, config.molecules)
         find_channels(training.datasets[0], config.representation if config.model == "cnn" else ())
         measure_labels(training, config.targets)
+        check_labels(validation, config.targets)
+        for judge in judges:
+            if judge.conformers_of_training:
+                raise RequestError("conformers_of_training: is for models of densities; leave it out")
+            check_rotations(judge.rotations, config.model == "cnn")
+            catalog = read_catalog([judge.store or config.store[0]], judge.split, ())
+            check_known(read_labels(catalog, config.targets), config.targets, catalog.datasets[0].store, judge.split)
 
     def open(self, config: PropertyConfig, run: Path, team: Team) -> Task[Any]:
         """Raises RequestError for a model that is fitted in one go."""
@@ -50,12 +58,9 @@ class Property:
 
     def judge_run(self, run: Path, store: Location, judge: Judge) -> Judgement:
         """On the samples of which every label is known."""
-        if judge.conformers_of_training:
-            raise RequestError("conformers_of_training: is for models of densities; leave it out")
         evaluation = evaluate_property(run, store, split=judge.split, rotations=judge.rotations)
-        groups = open_dataset(store).table["group"]
         whole = np.array([np.isfinite(labels).all() for labels in evaluation.known])
-        molecules = tuple(str(groups[id]) for id, is_whole in zip(evaluation.ids, whole, strict=True) if is_whole)
+        molecules = tuple(np.array(evaluation.molecules)[whole].tolist())
         model, mean = (
             Scores(molecules, _list_errors(evaluation, predicted, whole))
             for predicted in (evaluation.predicted, np.broadcast_to(evaluation.mean, evaluation.predicted.shape))

@@ -1,6 +1,6 @@
 """Super-resolution models, compared: scored by their evaluation, with the guess and interpolation beside them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,10 @@ class Superres:
     config: type[SuperresConfig] = SuperresConfig
     drawn: tuple[str, ...] = ("NMAE, %",)
 
-    def check(self, config: SuperresConfig) -> None:
+    def check(self, config: SuperresConfig, judges: Sequence[Judge]) -> None:
         choose_molecules(read_catalog(config.store, "train", ()), config.molecules)
+        for judge in judges:
+            read_catalog([judge.store or config.store[0]], judge.split, ())
 
     def open(self, config: SuperresConfig, run: Path, team: Team) -> Task[Any]:
         return SuperresTask(config, run, team)

@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.objects import Json, locate, read_record, write_object, write_record
 from storage.schema import FloatArray
-from training.bootstrap import Interval, bootstrap_mean, bootstrap_ratio
+from training.bootstrap import Interval, average_molecules, bootstrap_mean, bootstrap_ratio
 from training.comparison.config import Cell, Comparison
 from training.comparison.jobs import choose_rate, list_stages, read_judgements, read_trial
 from training.comparison.kind import Judge, Judgement, Scores
@@ -95,10 +95,11 @@ def _list_floors(judge: str, judged: Mapping[Cell, Judgement]) -> Iterator[Row]:
             floors.setdefault(name, {}).setdefault((cell.variant, cell.molecules), scores)
     for name, found in floors.items():
         kept: dict[Place, Scores] = {}
+        of_variants = [[other for (one, _), other in found.items() if one == variant] for variant, _ in found]
+        by_size = any(_differ(several) for several in of_variants)
         for (variant, molecules), scores in found.items():
             alike = [other for (_, size), other in found.items() if size == molecules]
             label = f"{name} ({variant})" if _differ(alike) else name
-            by_size = _differ([other for (one, _), other in found.items() if one == variant])
             kept.setdefault((label, molecules if by_size else None), scores)
         for place, scores in kept.items():
             yield from _list_measures(judge, place, [scores], None, is_trained=False)
@@ -145,11 +146,7 @@ def _list_measures(
 
 
 def _average_molecules(scores: Scores, measure: str) -> FloatArray:
-    """One value for each molecule, in the order of their names: conformers of one are no independent samples."""
-    _, number = np.unique(scores.molecules, return_inverse=True)
-    errors = np.asarray(scores.errors[measure], dtype=np.float64)
-    averages: FloatArray = np.bincount(number, weights=errors) / np.bincount(number)
-    return averages
+    return average_molecules(scores.molecules, np.asarray(scores.errors[measure], dtype=np.float64))
 
 
 def _describe_variant(comparison: Comparison, run: Path, variant: str) -> dict[str, Json]:

@@ -86,10 +86,14 @@ class VoxelNetwork(nn.Module):
 
     @torch.no_grad()
     def standardise(self, samples: Iterable[Tensor]) -> None:
-        """Lets each pooled number vary by about one from molecule to molecule, given the fields of some of them."""
+        """Lets each pooled number vary by about one from molecule to molecule, given the fields of some of them.
+
+        One that is the same in all of them, as of an element that none has, stays as it is.
+        """
         pooled = torch.cat([self.pool(fields) for fields in samples])
+        spread = pooled.std(dim=0, correction=0)
         self.centre.copy_(pooled.mean(dim=0))
-        self.spread.copy_(pooled.std(dim=0, correction=0).clamp(min=SMALLEST))
+        self.spread.copy_(torch.where(spread > SMALLEST, spread, 1.0))
 
     def scale(self, fields: Tensor) -> Tensor:
         """Parts of their peaks u: u, √u, or log(1 + u/ε)/log(1 + 1/ε) with ε = 10⁻³; 0 in vacuum and 1 at the peak."""
