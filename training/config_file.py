@@ -104,6 +104,8 @@ def _check_field(config: FieldConfig, name: str) -> None:
         raise RequestError(f'{name}: start = "{config.start}": a neural field begins anew; leave it out')
     if config.paths and config.coder != "learned":
         raise RequestError(f'{name}: paths = {config.paths}: needs coder = "learned", whose latents can be mixed')
+    if config.turn and config.coder == "learned":
+        raise RequestError(f'{name}: turn = true: needs coder = "encoder": learned latents do not turn along')
 
 
 def _check_property(config: PropertyConfig, name: str) -> None:

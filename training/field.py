@@ -80,7 +80,7 @@ class FieldTask:
         training, judged, edge = material.training, material.judged, material.edge
         labels, device = training.fields.labels, team.device
         unscaled = FieldBoxes(training, config, edge, make_scaling(labels, [1.0] * len(labels)), device)
-        scales = measure_scales(unscaled, range(min(len(training), SCALED_BY)))
+        scales = measure_scales(unscaled, range(0, len(training), math.ceil(len(training) / SCALED_BY)))
         self.scaling = make_scaling(labels, scales)
         self.training = FieldBoxes(training, config, edge, self.scaling, device)
         self.judged = FieldBoxes(judged, config, edge, self.scaling, device)

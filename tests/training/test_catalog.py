@@ -55,6 +55,14 @@ def test_some_samples_are_a_catalogue_too(mixed: list[Path]) -> None:
         assert np.array_equal(some.positions_of(k), whole.positions_of(place))
 
 
+def test_elements_are_those_of_the_samples_alone(mixed: list[Path]) -> None:
+    catalog = read_catalog(mixed, "train", ())
+    one = catalog.take(np.array([1]))
+    own = catalog.numbers[catalog.first_atoms[1] : catalog.first_atoms[1] + catalog.atoms[1]]
+    assert one.elements == sorted(set(own.tolist()))
+    assert set(one.elements) <= set(catalog.elements)
+
+
 def test_electrons_are_those_stored_or_none(store: Path) -> None:
     catalog = read_catalog([store], "train", CHANNELS)
     assert np.isnan(catalog.electrons("guess")).all()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.compare import compare
 from storage.errors import RequestError, StoreError
+from storage.identity import fingerprint
 from tests.training.gaussians import make_conformer, write_conformers, write_store
 from training.catalog import read_catalog
 from training.comparison.config import read_comparison
@@ -103,6 +105,16 @@ def test_a_finished_comparison_does_nothing_again(compared: Path) -> None:
     assert "test: 5 samples of 5 molecules" in text
     with pytest.raises(RequestError, match="holds a comparison already: add --resume"):
         compare(compared / "comparison.toml", run, workers=1, resume=False)
+
+
+def test_a_comparison_on_other_data_is_refused(store: Path, compared: Path, tmp_path: Path) -> None:
+    record = json.loads((compared / "run/comparison_config.json").read_text())
+    assert record["variants.narrow.data"] == [fingerprint(store)]
+    shutil.copytree(compared / "run", tmp_path / "run")
+    record["variants.narrow.data"] = ["another"]
+    (tmp_path / "run/comparison_config.json").write_text(json.dumps(record))
+    with pytest.raises(RequestError, match=r"was begun with variants.narrow.data = \['another'\]"):
+        compare(write_config(tmp_path, store), tmp_path / "run", workers=1, resume=True)
 
 
 def test_cells_in_processes_of_their_own_give_the_same(store: Path, compared: Path, tmp_path: Path) -> None:

@@ -166,6 +166,16 @@ def test_a_density_is_pooled_to_its_second_moment_about_its_centre() -> None:
     assert vector == pytest.approx(0, abs=1e-5)
 
 
+def test_an_element_first_met_later_keeps_its_scale() -> None:
+    torch.manual_seed(1)
+    network = VoxelNetwork(VoxelArchitecture(("none", "none"), (1.0, 1.0), (1.0, 1.0), 8, 2, 1, 3, 1))
+    known, later = torch.rand(4, 2, 8, 8, 8), torch.rand(1, 2, 8, 8, 8)
+    known[:, 1] = 0
+    network.standardise(known.split(1))
+    pooled = (network.pool(later) - network.centre) / network.spread
+    assert pooled.abs().max() < 100
+
+
 def test_pooling_is_the_same_for_every_rotation() -> None:
     torch.manual_seed(1)
     network = VoxelNetwork(VoxelArchitecture(("log",), (1.0,), (1.0,), 8, 2, 1, 3, 1))
