@@ -33,7 +33,7 @@ def test_three_tables_are_enough_and_the_rest_has_the_documented_defaults(recipe
     assert values["electrons"] == "valence"
     assert values["conformers"] == {"keep": False, "count": 1, "optimise": "mmff", "seed": 7}
     assert values["grid"]["classes"] == [32, 48, 64, 80, 96]
-    assert values["splits"] == {"train": 0.8, "validation": 0.1, "test": 0.1}
+    assert values["splits"] == {"by": "molecule", "train": 0.8, "validation": 0.1, "test": 0.1}
     assert values["store"] == {"shard_samples": 16, "round_to": 1e-6, "wavefunctions": True}
 
 

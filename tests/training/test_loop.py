@@ -18,6 +18,7 @@ from training.checkpoint import Stores
 from training.config import TrainingConfig
 from training.curves import Row
 from training.descent import begin_descent, learning_rate, take_step
+from training.device import choose_device
 from training.loop import is_finished, train
 from training.losses import Share
 from training.parallel import Team
@@ -235,9 +236,9 @@ def test_a_compiled_network_takes_the_same_step() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_float32_is_never_tf32(tmp_path: Path) -> None:
+def test_float32_is_never_tf32() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    train(Plane(), replace(CONFIG, steps=1), tmp_path, ALONE)
+    choose_device("cpu")
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
 
