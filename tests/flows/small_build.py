@@ -1,9 +1,19 @@
-"""Small builds with the analytic engine, through the real commands."""
+"""Small builds with the analytic engine, through the real commands or in this process."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from flows.conform import conform_part
+from flows.engines import build_engines
+from flows.plan import plan_dataset
+from flows.recipe import read_recipe, recipe_values
+from flows.shard import compute_shard
+from flows.source import read_source
+from storage.generations import count_parts
+from storage.header import Header, begin_store
+from storage.seal import seal
 
 SMILES = ["C", "CC", "O", "N", "CO", "C=C", "C#C", "CCC", "CN", "F", "CF", "OO"]
 
@@ -33,6 +43,20 @@ def write_recipe(folder: Path, extra_rows: tuple[str, ...] = ()) -> Path:
     path = folder / "recipe.toml"
     path.write_text(RECIPE)
     return path
+
+
+def build_here(recipe: Path, store: Path) -> Path:
+    """The stages of a build, in this process."""
+    values = read_recipe(recipe)
+    build_engines(values)
+    begin_store(store, Header(recipe_values(values), recipe.read_text()))
+    read_source(store, values)
+    for part in range(count_parts(store)):
+        conform_part(store, part)
+    for shard in plan_dataset(store).shards():
+        compute_shard(store, shard.number)
+    seal(store)
+    return store
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -12,12 +12,12 @@ from storage.identity import identify
 from storage.plan import read_plan
 from storage.reader import open_dataset
 from storage.receipts import Receipt, read_receipt, write_receipt
-from tests.flows.small_build import rhoflow, write_recipe
+from tests.flows.small_build import build_here, rhoflow, write_recipe
 
 EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5")
 
 
-def build(home: Path, folder: Path, changes: dict[str, str] | None = None, rows: dict[str, str] | None = None) -> Path:
+def build(folder: Path, changes: dict[str, str] | None = None, rows: dict[str, str] | None = None) -> Path:
     """A sealed store of the small build, with words of its recipe and of its source replaced."""
     recipe = write_recipe(folder, EXTRA)
     for path, words in ((recipe, changes), (folder / "molecules.csv", rows)):
@@ -25,25 +25,19 @@ def build(home: Path, folder: Path, changes: dict[str, str] | None = None, rows:
         for old, new in (words or {}).items():
             text = text.replace(old, new)
         path.write_text(text)
-    for arguments in (
-        ("plan", recipe, folder / "store.zarr"),
-        ("run", folder / "store.zarr"),
-        ("seal", folder / "store.zarr"),
-    ):
-        rhoflow(home, *arguments)
-    return folder / "store.zarr"
+    return build_here(recipe, folder / "store.zarr")
 
 
 @pytest.fixture(scope="module")
-def built(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(home, tmp_path_factory.mktemp("built"))
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="module")
-def changed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another exponent of one density; one row gone, one new, one relabelled."""
     rows = {"m2,O,": "water,O,", "m1,CC,0.14285714285714285": "m1,CC,7.5"}
-    return build(home, tmp_path_factory.mktemp("changed"), {"exponent = 0.6": "exponent = 0.7"}, rows)
+    return build(tmp_path_factory.mktemp("changed"), {"exponent = 0.6": "exponent = 0.7"}, rows)
 
 
 def test_a_differing_density_is_measured_and_explained(home: Path, built: Path, changed: Path) -> None:
@@ -74,12 +68,12 @@ def test_words_sum_up_each_array(home: Path, built: Path, changed: Path) -> None
 
 
 def test_samples_that_lie_elsewhere_are_the_same_samples(home: Path, built: Path, tmp_path: Path) -> None:
-    other = build(home, tmp_path, {"shard_samples = 2": "shard_samples = 5", "[16, 20, 24]": "[20, 24]"})
+    other = build(tmp_path, {"shard_samples = 2": "shard_samples = 5", "[16, 20, 24]": "[20, 24]"})
     assert len(read_plan(other).shards()) < len(read_plan(built).shards())
     grids = compare_stores(built, other).differing
     assert 0 < len(grids) < 12
     assert all(word.startswith(("grid", "guess", "target")) for sample in grids for word in sample.said)
-    wider = build(home, tmp_path / "wider", {"shard_samples = 2": "shard_samples = 5"})
+    wider = build(tmp_path / "wider", {"shard_samples = 2": "shard_samples = 5"})
     printed = rhoflow(home, "diff", built, wider)
     assert "identical: 12 samples" in printed
     assert "made with  recipe store.shard_samples: 2, then 5" in printed
@@ -101,7 +95,7 @@ def test_positions_outcomes_programs_and_kernels_are_compared(built: Path, tmp_p
 
 
 def test_a_store_is_built_again_from_itself_alone(home: Path, tmp_path: Path) -> None:
-    store, again = build(home, tmp_path / "first"), tmp_path / "again.zarr"
+    store, again = build(tmp_path / "first"), tmp_path / "again.zarr"
     for path in (tmp_path / "first").glob("*.*"):
         if path.is_file():
             path.unlink()  # recipe and source are gone

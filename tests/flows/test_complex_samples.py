@@ -11,8 +11,7 @@ from pipeline.superposition import sample_superposition
 from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import StoreError
 from storage.reader import Dataset, open_dataset
-from tests.flows.small_build import rhoflow
-from tests.flows.test_import import build
+from tests.flows.small_build import build_here, rhoflow
 from tests.pipeline.complex_files import PENTAVALENT, write_ligand, write_protein
 from training.catalog import read_catalog
 from training.channel_boxes import check_atoms_fit
@@ -70,7 +69,7 @@ def write_folder(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("complexes")
-    return open_dataset(build(write_folder(folder), folder / "store.zarr"))
+    return open_dataset(build_here(write_folder(folder), folder / "store.zarr"))
 
 
 def test_every_row_has_its_outcome(dataset: Dataset) -> None:
@@ -109,7 +108,7 @@ def test_complexes_may_be_split_by_their_ligands_with_the_ligand_alone_as_a_cont
     path = write_folder(tmp_path)
     control = '[densities.alone]\nengine = "promolecule"\npart = "ligand"\n[splits]\nby = "ligand"\n[grid]'
     path.write_text(RECIPE.replace("[grid]", control).replace("xtb_atoms = 8", ""))
-    dataset = open_dataset(build(path, tmp_path / "store.zarr"))
+    dataset = open_dataset(build_here(path, tmp_path / "store.zarr"))
     groups = dataset.table.group
     assert groups["good#0"] == groups["other#0"] != groups["larger#0"]
     good, other = (dataset[id].channels for id in ("good#0", "other#0"))
@@ -141,10 +140,10 @@ def test_a_promolecule_is_voxelized_anew_where_no_density_needs_wavefunctions(da
 def test_a_ligand_that_is_posed_anew_is_followed(tmp_path: Path) -> None:
     """Though the table is what it was."""
     recipe = write_folder(tmp_path)
-    store = build(recipe, tmp_path / "store.zarr")
+    store = build_here(recipe, tmp_path / "store.zarr")
     before = open_dataset(store)["good#0"].positions
     write_ligand(tmp_path / "methanol.sdf", place=(0.1, 0, 0))
-    after = open_dataset(build(recipe, store))["good#0"].positions
+    after = open_dataset(build_here(recipe, store))["good#0"].positions
     assert after[:6] - before[:6] == pytest.approx(np.tile([0.1 * BOHR_PER_ANGSTROM, 0, 0], (6, 1)), abs=1e-3)
 
 
@@ -191,7 +190,7 @@ def test_real_complexes_and_biomolecules_become_samples(
     """Eleven ligands have the pose of another one: they have its sample, and labels of their own."""
     path = tmp_path / "recipe.toml"
     path.write_text(REAL.format(path=reference / "complexes" / name, labels=labels))
-    dataset = open_dataset(build(path, tmp_path / "store.zarr"))
+    dataset = open_dataset(build_here(path, tmp_path / "store.zarr"))
     assert dataset.rows.outcome.to_dict() == dict.fromkeys(dataset.rows.index, "ok")
     assert (len(dataset.rows), len(dataset)) == (rows, samples)
     summed, inside = (dataset.table[f"promolecule_{kind}_electrons"] for kind in ("summed", "box"))

@@ -13,7 +13,7 @@ from flows.export import export_sample
 from pipeline.formats import read_cube, read_npz
 from storage.errors import RequestError
 from storage.reader import StoredSample, open_dataset
-from tests.flows.small_build import rhoflow
+from tests.flows.small_build import build_here, rhoflow
 
 RECIPE = """
 [source]
@@ -36,14 +36,11 @@ box = "tight"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     (folder / "molecules.csv").write_text("name,smiles\nacetylene,C#C\nammonium,[NH4+]\n")
     (folder / "recipe.toml").write_text(RECIPE)
-    made = folder / "store.zarr"
-    for arguments in (("plan", folder / "recipe.toml", made), ("run", made), ("seal", made)):
-        rhoflow(home, *arguments)
-    return made
+    return build_here(folder / "recipe.toml", folder / "store.zarr")
 
 
 @pytest.fixture

@@ -22,15 +22,13 @@ from pipeline.failures import InvalidInput
 from pipeline.formats import Scene, Volume, read_cube, write_cube, write_npz
 from pipeline.sources import SourceError, read_molecules
 from pipeline.voxels import sample_density
-from storage.generations import count_parts
 from storage.header import Header, begin_store
 from storage.identity import identify
 from storage.plan import read_plan
 from storage.reader import open_dataset
 from storage.receipts import read_receipt
 from storage.schema import Conformer, FloatArray, Grid
-from storage.seal import seal
-from tests.flows.small_build import rhoflow
+from tests.flows.small_build import build_here, rhoflow
 
 RECIPE = """
 [source]
@@ -76,20 +74,6 @@ def write_folder(folder: Path, recipe: str = RECIPE) -> Path:
     path = folder / "recipe.toml"
     path.write_text(recipe)
     return path
-
-
-def build(path: Path, store: Path) -> Path:
-    """The stages of a build, in this process."""
-    recipe = read_recipe(path)
-    build_engines(recipe)
-    begin_store(store, Header(recipe_values(recipe), path.read_text()))
-    read_source(store, recipe)
-    for part in range(count_parts(store)):
-        conform_part(store, part)
-    for shard in plan_dataset(store).shards():
-        compute_shard(store, shard.number)
-    seal(store)
-    return store
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +141,7 @@ def test_a_folder_that_moves_in_the_middle_changes_nothing(store: Path, folder: 
     begin_store(begun, Header(recipe_values(recipe), RECIPE))
     read_source(begun, recipe)
     (tmp_path / "first").rename(tmp_path / "second")
-    assert identify(build(tmp_path / "second/recipe.toml", begun)) == identify(store)
+    assert identify(build_here(tmp_path / "second/recipe.toml", begun)) == identify(store)
 
 
 def test_a_density_that_changed_in_its_file_is_read_again_and_no_other(store: Path, tmp_path: Path) -> None:
@@ -166,7 +150,7 @@ def test_a_density_that_changed_in_its_file_is_read_again_and_no_other(store: Pa
     recipe, shards = write_folder(tmp_path / "changed"), len(read_plan(grown).shards())
     shutil.copytree(store.parent / "cubes", tmp_path / "changed/cubes", dirs_exist_ok=True)
     write_cube(tmp_path / "changed/cubes/ours.cube.gz", make_volume(9))
-    build(recipe, grown)
+    build_here(recipe, grown)
     new = [end.id for shard in read_plan(grown).shards()[shards:] for end in read_receipt(grown, shard.number).outcomes]
     assert new == ["ours#0"]
     was, now = open_dataset(grown, version=1), open_dataset(grown)
@@ -179,11 +163,11 @@ def test_reuse_takes_no_density_of_a_file_that_holds_another_now(store: Path, tm
     recipe = write_folder(tmp_path / "changed")
     shutil.copytree(store.parent / "cubes", tmp_path / "changed/cubes", dirs_exist_ok=True)
     write_cube(tmp_path / "changed/cubes/ours.cube.gz", make_volume(9))
-    fresh, new = build(recipe, tmp_path / "fresh.zarr"), tmp_path / "new.zarr"
+    fresh, new = build_here(recipe, tmp_path / "fresh.zarr"), tmp_path / "new.zarr"
     values = read_recipe(recipe)
     begin_store(new, Header(recipe_values(values), recipe.read_text()))
     read_source(new, values, reuse=store)
-    build(recipe, new)
+    build_here(recipe, new)
     assert identify(new) == identify(fresh)
     receipts = [read_receipt(new, shard.number) for shard in read_plan(new).shards()]
     assert sum(receipt.circumstances["taken_over"] for receipt in receipts) == 2
@@ -213,7 +197,7 @@ def test_what_is_exported_is_imported_alike(store: Path, tmp_path: Path) -> None
     recipe = tmp_path / "recipe.toml"
     keyed = RECIPE.replace('engine = "file"', 'engine = "file"\nkey = "target_electrons_per_bohr3"')
     recipe.write_text(keyed.replace('engine = "gaussian"', 'engine = "file"\nkey = "guess_electrons_per_bohr3"'))
-    again, was = open_dataset(build(recipe, tmp_path / "again.zarr")), open_dataset(store)["ours#0"]
+    again, was = open_dataset(build_here(recipe, tmp_path / "again.zarr")), open_dataset(store)["ours#0"]
     assert again.densities == []
     for id in ("a#0", "b#0"):
         assert again[id].grid == was.grid
@@ -228,7 +212,7 @@ def test_cell_averages_come_from_an_npz_that_says_so(tmp_path: Path) -> None:
     write_npz(tmp_path / "cubes/unsaid.npz", volume)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace('sampling = "point"', 'sampling = "cell"'))
-    dataset = open_dataset(build(recipe, tmp_path / "store.zarr"))
+    dataset = open_dataset(build_here(recipe, tmp_path / "store.zarr"))
     assert dataset.ids == ["said#0"]
     assert "holds values at points, which are stored as they are" in dataset.rows.loc["unsaid", "message"]
 
@@ -372,5 +356,5 @@ def test_published_densities_become_a_dataset(reference: Path, tmp_path: Path) -
     shutil.copy(reference / "density/water_hf_ccpvqz_psi4/Dt.cube.gz", tmp_path / "cubes/water.cube.gz")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace("classes = [12, 16]", "classes = [64, 96]"))
-    table = open_dataset(build(recipe, tmp_path / "store.zarr")).table
+    table = open_dataset(build_here(recipe, tmp_path / "store.zarr")).table
     assert table["target_voxel_electrons"].tolist() == pytest.approx([49.326, 61.9978, 10.0033], abs=2e-3)

@@ -17,7 +17,7 @@ from storage.errors import StoreError
 from storage.identity import identify
 from storage.objects import delete_object, has_object, list_keys, read_object, write_object
 from storage.reader import open_dataset
-from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.small_build import build_here, command, environment, rhoflow, write_recipe
 from tests.object_storage import BUCKET, SECRET, Line, serve_buckets
 
 TERM = 1.0
@@ -59,15 +59,9 @@ def recipe(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(home: Path, recipe: Path, folder: Path) -> dict[str, str]:
+def expected(recipe: Path, folder: Path) -> dict[str, str]:
     """What a store of that recipe holds when nothing disturbs its making, on disk."""
-    for arguments in (
-        ("plan", recipe, folder / "store.zarr"),
-        ("run", folder / "store.zarr"),
-        ("seal", folder / "store.zarr"),
-    ):
-        rhoflow(home, *arguments)
-    return identify(folder / "store.zarr")
+    return identify(build_here(recipe, folder / "store.zarr"))
 
 
 @pytest.fixture(scope="module")

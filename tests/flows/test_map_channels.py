@@ -9,7 +9,7 @@ from flows.recipe import RecipeError, parse_recipe
 from pipeline.maps import read_map, resample
 from pipeline.units import ANGSTROM_PER_BOHR
 from storage.reader import Dataset, open_dataset
-from tests.flows.test_import import build
+from tests.flows.small_build import build_here
 from tests.pipeline.map_files import write_map, write_mtz
 
 RECIPE = """
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(folder: Path) -> Dataset:
-    return open_dataset(build(write_folder(folder), folder / "store.zarr"))
+    return open_dataset(build_here(write_folder(folder), folder / "store.zarr"))
 
 
 def test_every_row_has_its_outcome_by_name(dataset: Dataset) -> None:
@@ -105,7 +105,7 @@ def test_the_units_are_what_is_known_of_them(dataset: Dataset) -> None:
 
 def test_what_a_map_does_not_cover_has_its_mean_where_that_is_asked_for(folder: Path) -> None:
     (folder / "lenient.toml").write_text(RECIPE.replace('"xray"\n', '"xray"\nleast_coverage = 0.2\n'))
-    lenient = open_dataset(build(folder / "lenient.toml", folder / "lenient.zarr"))
+    lenient = open_dataset(build_here(folder / "lenient.toml", folder / "lenient.zarr"))
     covered = lenient.table.map_map_coverage["part#0"]
     assert 0.2 < covered < 1
     assert (lenient["part#0"].channels["map"] == 0).mean() == pytest.approx(1 - covered, abs=1e-6)

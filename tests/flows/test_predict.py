@@ -18,7 +18,7 @@ from pipeline.formats import read_cube, read_npz, read_volume
 from storage.errors import RequestError
 from storage.reader import open_dataset
 from storage.schema import Molecule
-from tests.flows.small_build import rhoflow
+from tests.flows.small_build import build_here, rhoflow
 from tests.flows.small_model import RECIPE, SMILES, want
 from training.calibration import read_calibration
 from training.trained import PRETRAINED, load_model
@@ -92,15 +92,14 @@ def test_a_store_s_guesses_are_taken_as_they_are(run: Path, store: Path, tmp_pat
     np.testing.assert_allclose(read_npz(tmp_path / "ethane.npz").fields[FIELD], values, atol=1e-5)
 
 
-def test_a_folder_of_predictions_becomes_a_store(home: Path, run: Path, store: Path, tmp_path: Path) -> None:
+def test_a_folder_of_predictions_becomes_a_store(run: Path, store: Path, tmp_path: Path) -> None:
     predict(want(run, store, tmp_path / "out"))
     (tmp_path / "recipe.toml").write_text(
         '[source]\npath = "out"\n[conformers]\nkeep = true\n[densities.predicted]\nengine = "file"\n'
         '[grid]\nbox = "file"\nspacing_angstrom = 0.4\nclasses = [16, 20]\n[store]\nround_to = 0\n'
     )
     made = tmp_path / "predicted.zarr"
-    for arguments in (("plan", tmp_path / "recipe.toml", made), ("run", made), ("seal", made)):
-        rhoflow(home, *arguments)
+    build_here(tmp_path / "recipe.toml", made)
     stored = open_dataset(made)["ethane_0#0"]
     np.testing.assert_array_equal(stored.channels["predicted"], read_npz(tmp_path / "out/ethane_0.npz").fields[FIELD])
     assert stored.grid == open_dataset(store)["ethane#0"].grid

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.molecule import find_scaffold
 from storage.reader import open_dataset
-from tests.flows.test_import import build
+from tests.flows.small_build import build_here
 
 RECIPE = """
 [source]
@@ -41,7 +41,7 @@ def test_molecules_of_one_scaffold_stay_in_one_split(tmp_path: Path) -> None:
         "\n".join(["smiles", *(side + ring for ring in rings for side in ("C", "CC", "O"))])
     )
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    table = open_dataset(build(tmp_path / "recipe.toml", tmp_path / "store.zarr")).table
+    table = open_dataset(build_here(tmp_path / "recipe.toml", tmp_path / "store.zarr")).table
     scaffolds = table.smiles.map(find_scaffold)
     assert table.groupby(scaffolds).split.nunique().tolist() == [1, 1, 1, 1]
     assert table.groupby(scaffolds).group.nunique().tolist() == [3, 3, 3, 3]
