@@ -63,8 +63,8 @@ class PropertyTask:
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.standard = measure_labels(training, config.targets)
         check_labels(self.validation, config.targets)
-        self.channels = tuple(find_channels(training.datasets[0], config.representation))
         is_cnn = config.model == "cnn"
+        self.channels = tuple(find_channels(training.datasets[0], config.representation if is_cnn else ()))
         self.cells = round_up(config.cells or int(training.shapes.max()), config.levels) if is_cnn else 0
         self.judged = open_inputs(config.model, self.validation, self.channels, config.targets, self.cells)
         self.learnt = open_inputs(
@@ -222,5 +222,5 @@ def predict_samples(
 def _read_all(boxes: Boxes, standard: Standard) -> tuple[FloatArray, FloatArray]:
     """Fingerprints (samples, bits), and standardised labels (samples, targets), NaN where unknown."""
     assert isinstance(boxes, FingerprintBoxes)
-    labels = standard.standardise(torch.from_numpy(boxes.labels)).numpy()
+    labels = standard.standardise(torch.tensor(boxes.labels)).numpy()
     return boxes.fingerprints.astype(np.float64), labels

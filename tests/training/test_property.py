@@ -190,6 +190,7 @@ def test_pooling_is_the_same_for_every_rotation() -> None:
 def test_the_controls_beat_the_mean(chains: Dataset, tmp_path: Path, model: str) -> None:
     steps = 60 if model == "schnet" else 1
     config = on(chains, LEARNING, model=model, steps=steps, checkpoint_steps=20, targets=("worth_kcal", "rare_D"))
+    config = replace(config, representation=("no channel of the store",))  # they see none
     train_property(config, tmp_path)
     evaluation = evaluate_property(tmp_path, chains.store)
     assert evaluation.mean_errors(0).mean() > 1.3 * evaluation.errors(0).mean()
