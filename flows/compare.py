@@ -14,7 +14,7 @@ from pathlib import Path
 from storage.claims import CLAIM, claim_store
 from storage.errors import RhoflowError
 from training.comparison.config import Comparison, read_comparison
-from training.comparison.jobs import Job, check_comparison, claim_comparison, list_stages
+from training.comparison.jobs import Job, claim_comparison, list_stages
 from training.comparison.table import write_table
 from training.comparison.text import describe_comparison
 
@@ -31,7 +31,6 @@ def compare(config: Path, run: Path, workers: int, resume: bool, do_all: DoAll |
     Raises RequestError where the config is wrong, or not the one that `run` was begun with.
     """
     comparison = read_comparison(config)
-    check_comparison(comparison)
     claim_comparison(comparison, run, resume)
     do = partial(_do_and_note, choose_place(workers), comparison, run)
     (run / CLAIM).parent.mkdir(exist_ok=True)

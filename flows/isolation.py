@@ -57,12 +57,12 @@ class _Overran(Exception):
 
 
 class _Ended(Exception):
-    """The process ended, before the call began or in it."""
+    """The process ended, before it was ready for the call or in it."""
 
-    def __init__(self, exit_code: int, *, has_begun: bool) -> None:
+    def __init__(self, exit_code: int, *, was_ready: bool) -> None:
         super().__init__(f"exit code {exit_code}")
         self.exit_code = exit_code
-        self.has_begun = has_begun
+        self.was_ready = was_ready
 
 
 class Child:
@@ -108,7 +108,7 @@ class Child:
                     )
                     return Report(failure, spent + time.monotonic() - started, crashes + kills + overruns)
             except _Ended as ended:
-                if not ended.has_begun:
+                if not ended.was_ready:
                     breaks += 1
                     if breaks == STARTS:
                         raise RhoflowError(
@@ -130,24 +130,24 @@ class Child:
         """Raises _Ended, _Overran, and what is the machine's fault. The next call finds a child in any case."""
         if self._is_ready and self._line.poll():  # it was asked nothing: this is its end, killed while idle
             self._replace()
-        has_begun = False
+        was_ready = has_begun = False
         try:
             if not self._is_ready:
                 self._hear(SECONDS_TO_READ)
-                self._is_ready = True
+            was_ready = self._is_ready = True
             self._line.send_bytes(call)
             answer = self._hear(SECONDS_TO_READ)
             has_begun = True
             if answer == BEGUN:
                 answer = self._hear(seconds)
         except (EOFError, OSError):  # of the line: those of the function are answers
-            raise _Ended(self._replace(), has_begun=has_begun or self._is_ready) from None
+            raise _Ended(self._replace(), was_ready=was_ready) from None
         except _Overran:
             self._process.kill()
             exit_code = self._replace()
             if has_begun:
                 raise
-            raise _Ended(exit_code, has_begun=False) from None
+            raise _Ended(exit_code, was_ready=False) from None
         report = pickle.loads(answer)
         if isinstance(report, Exception):
             raise report

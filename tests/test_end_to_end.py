@@ -5,16 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.conform import conform_part
-from flows.plan import plan_dataset
-from flows.recipe import Recipe, read_recipe, recipe_values
-from flows.shard import compute_shard
-from flows.source import read_source
 from pipeline.units import ANGSTROM_PER_BOHR, DEBYE_PER_EBOHR
-from storage.generations import count_parts
-from storage.header import Header, begin_store
 from storage.reader import Dataset, open_dataset
-from storage.seal import seal
+from tests.flows.small_build import build_here
 from training.config import SuperresConfig
 from training.evaluation import evaluate_superres
 from training.superres import train_superres
@@ -48,16 +41,7 @@ def build(folder: Path, source: Path, keep: bool, spacing: float) -> Dataset:
     """The dataset of a source, built in this process."""
     text = RECIPE.format(source=source, keep=str(keep).lower(), spacing=spacing, third=1 / 3)
     (folder / "recipe.toml").write_text(text)
-    recipe: Recipe = read_recipe(folder / "recipe.toml")
-    store = folder / "store.zarr"
-    begin_store(store, Header(recipe_values(recipe), text))
-    read_source(store, recipe)
-    for part in range(count_parts(store)):
-        conform_part(store, part)
-    for shard in plan_dataset(store).shards():
-        compute_shard(store, shard.number)
-    seal(store)
-    return open_dataset(store)
+    return open_dataset(build_here(folder / "recipe.toml", folder / "store.zarr"))
 
 
 def grid_dipole(dataset: Dataset, id: str, density: str) -> np.ndarray:

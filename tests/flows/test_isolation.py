@@ -80,6 +80,11 @@ def read_nothing() -> None:
     raise ImportError("no such library")
 
 
+class AbortsWhenRead:
+    def __reduce__(self) -> Any:
+        return os.abort, ()
+
+
 class SlowToRead:
     def __reduce__(self) -> Any:
         return read_slowly, ()
@@ -194,6 +199,13 @@ def test_a_child_that_dies_with_half_an_argument_is_replaced(child: Child) -> No
 def test_an_answer_too_large_to_send_is_named_and_a_large_one_comes_back(child: Child) -> None:
     assert isinstance(child.run(make_large, 6 * 10**8, seconds=30).end, OutOfMemory)  # twice that does not fit
     assert child.run(make_large, 10**7, seconds=30).end == b"x" * 10**7
+
+
+def test_arguments_that_kill_their_reader_are_their_calls_own(child: Child) -> None:
+    report = child.run(square, AbortsWhenRead(), seconds=30)
+    assert isinstance(report.end, Crashed)
+    assert report.attempts == 3
+    assert child.run(square, 4, seconds=30).end == 16
 
 
 def test_reading_the_arguments_costs_no_call_its_time(child: Child) -> None:

@@ -178,7 +178,11 @@ def test_configs_say_radii_in_words() -> None:
 
 @pytest.mark.parametrize(
     ("keys", "fault"),
-    [({"start": "run"}, "begins anew"), ({"paths": 0.5, "coder": "encoder"}, 'needs coder = "learned"')],
+    [
+        ({"start": "run"}, "begins anew"),
+        ({"paths": 0.5, "coder": "encoder"}, 'needs coder = "learned"'),
+        ({"turn": True}, 'needs coder = "encoder"'),
+    ],
 )
 def test_keys_that_do_not_go_together_are_refused(keys: dict[str, object], fault: str) -> None:
     with pytest.raises(RequestError, match=fault):

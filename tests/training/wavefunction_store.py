@@ -3,15 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from flows.conform import conform_part
-from flows.plan import plan_dataset
-from flows.recipe import read_recipe, recipe_values
-from flows.shard import compute_shard
-from flows.source import read_source
-from storage.generations import count_parts
-from storage.header import Header, begin_store
 from storage.reader import Dataset, open_dataset
-from storage.seal import seal
+from tests.flows.small_build import build_here
 
 SMILES = {"methanol": "CO", "formaldehyde": "C=O", "fluoromethane": "CF", "water": "O"}
 
@@ -54,12 +47,4 @@ def build_table(folder: Path, table: str, text: str) -> Dataset:
     folder.mkdir(parents=True)
     (folder / "molecules.csv").write_text(table)
     (folder / "recipe.toml").write_text(text)
-    recipe, store = read_recipe(folder / "recipe.toml"), folder / "store.zarr"
-    begin_store(store, Header(recipe_values(recipe), text))
-    read_source(store, recipe)
-    for part in range(count_parts(store)):
-        conform_part(store, part)
-    for shard in plan_dataset(store).shards():
-        compute_shard(store, shard.number)
-    seal(store)
-    return open_dataset(store)
+    return open_dataset(build_here(folder / "recipe.toml", folder / "store.zarr"))

@@ -48,9 +48,13 @@ def check_comparison(comparison: Comparison) -> None:
 
 
 def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
-    """Write down what is compared, or check that it goes on as it began. Raises RequestError naming the key."""
+    """Write down what is compared, once its data are looked at, or check that it goes on as it began.
+
+    Raises RequestError naming the key.
+    """
     values = {**comparison_values(comparison), **_fingerprint_data(comparison)}
     if not has_object(run, CONFIG):
+        check_comparison(comparison)
         write_record(run, CONFIG, values)
         return
     if not resume:
