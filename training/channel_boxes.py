@@ -32,7 +32,6 @@ class Channel:
 
     name: str
     fields: int  # one, or one for each atom type
-    is_occupancy: bool  # between 0 and about 1, and no density
 
 
 def find_channels(dataset: Dataset, representation: Sequence[str]) -> list[Channel]:
@@ -50,7 +49,7 @@ def _find_channel(dataset: Dataset, said: str, name: str) -> Channel:
             f"{dataset.store} has no channel {said!r}, only {', '.join(dataset.channels)}: name some of them in "
             "representation, or build a store with it: [channels] in its recipe"
         )
-    return Channel(name, dataset.count_fields(name), name in ("atom_types", "shape"))
+    return Channel(name, dataset.count_fields(name))
 
 
 class ChannelBoxes:

@@ -24,7 +24,7 @@ from training.models.schnet import SchNetArchitecture
 from training.models.voxel_cnn import VoxelArchitecture, VoxelNetwork, round_up
 from training.molecule_boxes import AtomBoxes, FingerprintBoxes
 from training.parallel import Team, assemble_team
-from training.property_fit import fit_forest, fit_ridge
+from training.property_fit import fit_forest, fit_guess, fit_ridge
 from training.property_model import PropertyModel, Standard, build_property_network, save_property_model
 from training.stream import Stream, StreamSettings
 from training.subsets import choose_molecules
@@ -33,6 +33,7 @@ from training.symmetries import ROTATIONS
 from training.trained import BEST
 
 FITTED = {"ridge": fit_ridge, "forest": fit_forest}
+OCCUPANCIES = {"atom_types": "none", "shape": "depth"}  # how what is no density is scaled
 MEASURED = 64  # samples of the training split on which the sizes of fields and features are measured
 
 
@@ -132,7 +133,32 @@ class PropertyTask:
         chosen = range(0, len(self.training), math.ceil(len(self.training) / MEASURED))
         network = VoxelNetwork(describe_voxels(config, self.learnt, chosen, outputs))
         network.standardise(self.learnt.read_turned(sample, ROTATIONS[0]) for sample in chosen)
+        self._guess(network)
         return network
+
+    def _guess(self, network: VoxelNetwork) -> None:
+        """Fits the network's guess. What is learned from then on is what the guess leaves of the labels."""
+        assert isinstance(self.learnt, ChannelBoxes)
+        assert isinstance(self.judged, ChannelBoxes)
+        learnt, judged = (describe_all(network, boxes) for boxes in (self.learnt, self.judged))
+        network.guess.measure(learnt)
+        known = [self.standard.standardise(torch.tensor(boxes.labels)) for boxes in (self.learnt, self.judged)]
+        training, validation = (
+            (network.guess.standardise(described).double().numpy(), labels.numpy())
+            for described, labels in zip((learnt, judged), known, strict=True)
+        )
+        weights, bias, guesses = fit_guess(training, validation, self.training.table["group"].tolist())
+        network.guess.weights.copy_(torch.from_numpy(weights))
+        network.guess.bias.copy_(torch.from_numpy(bias))
+        network.reach.copy_(torch.from_numpy(np.nanstd(training[1] - guesses, axis=0)))
+        self.learnt.labels = self.learnt.labels - guesses * np.array(self.standard.spreads)
+
+
+def describe_all(network: VoxelNetwork, boxes: ChannelBoxes) -> Tensor:
+    """Of every sample as it is stored, (samples, numbers)."""
+    return torch.cat(
+        [network.describe(boxes.read_turned(sample, ROTATIONS[0])) for sample in range(len(boxes.catalog))]
+    )
 
 
 def describe_voxels(
@@ -140,7 +166,7 @@ def describe_voxels(
 ) -> VoxelArchitecture:
     """The architecture that a config asks for, with the sizes of the fields as training has them."""
     scalings = [
-        "none" if channel.is_occupancy else config.scaling for channel in boxes.channels for _ in range(channel.fields)
+        OCCUPANCIES.get(channel.name, config.scaling) for channel in boxes.channels for _ in range(channel.fields)
     ]
     peaks = [find_peak(boxes.catalog, channel) for channel in boxes.channels for _ in range(channel.fields)]
     plain = VoxelArchitecture(
@@ -212,6 +238,7 @@ def predict_samples(
     network: nn.Module, boxes: Boxes, samples: Sequence[int], batch: int, device: torch.device
 ) -> Tensor:
     """Standardised outputs on the CPU, (samples, targets), float64."""
+    network.eval()
     found = [torch.zeros((0, 0), dtype=torch.float64)] if not samples else []
     for start in range(0, len(samples), batch):
         inputs = boxes.read([Draw(sample, 0) for sample in samples[start : start + batch]]).guess

@@ -72,12 +72,17 @@ def ask(*words: str) -> str:
 
 def submit(recipe: Path, store: Path, home: Path, **parameters: str) -> str:
     """The number of the job that seals."""
+    return submit_all(recipe, store, home, **parameters)[-1]
+
+
+def submit_all(recipe: Path, store: Path, home: Path, **parameters: str) -> list[str]:
+    """The numbers of the plan, of the array and of the job that seals."""
     logs = {"LOGS": str(store.parent / "logs")}
     given = [SLURM / "submit.sh", recipe, store]
     ended = subprocess.run(
         given, env={**environment(home), **logs, **parameters}, check=True, capture_output=True, text=True, timeout=60
     )
-    return ended.stdout.split()[-1]
+    return ended.stdout.split()
 
 
 def name_of(stage: str, store: Path) -> str:
@@ -99,8 +104,13 @@ def await_true(what: str, question: Callable[[], object], seconds: float = 150) 
 
 def state_of(job: str) -> dict[str, str]:
     """Key and value, of a job or of its first array task, as scontrol tells them."""
-    told = ask("scontrol", "--oneliner", "show", "job", job).splitlines()[0]
-    return dict(word.split("=", 1) for word in told.split() if "=" in word)
+    return states_of(job)[0]
+
+
+def states_of(job: str) -> list[dict[str, str]]:
+    """Of every task of an array."""
+    told = ask("scontrol", "--oneliner", "show", "job", job).splitlines()
+    return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in told]
 
 
 def await_end(job: str) -> str:
@@ -188,22 +198,12 @@ def test_an_array_that_is_refused_leaves_no_plan_behind(home: Path, tmp_path: Pa
 @pytest.mark.usefixtures("cluster")
 def test_a_second_array_on_one_store_waits_for_the_first(home: Path, tmp_path: Path) -> None:
     recipe, store = write_recipe(tmp_path, ROWS), tmp_path / "store.zarr"
-    submit(recipe, store, home, PARTS="7", AT_ONCE="1")
+    _, first, _ = submit_all(recipe, store, home, PARTS="7", AT_ONCE="1")
     await_true("a shard is done", lambda: receipts(store))
-    first, name = submitted_jobs(), name_of("run", store)
-    seal = submit(recipe, store, home, PARTS="7")
-    running = ("squeue", "--noheader", "--array", "--states=R", f"--name={name}", "--format=%i")
-    seen: set[str] = set()
-
-    def has_begun() -> bool:
-        """The second array; until then tasks of the first are seen."""
-        seen.update(now := ask(*running).split())
-        return bool({*now} - first)
-
-    await_true("the second array has begun", has_begun)
-    assert not {*ask(*running).split()} & first
-    assert seen & first
-    await_end(seal)
+    _, second, seal = submit_all(recipe, store, home, PARTS="2")
+    assert await_end(seal) == "COMPLETED", logs_of(store)
+    ended = max(task["EndTime"] for task in states_of(first))
+    assert ended <= min(task["StartTime"] for task in states_of(second))
 
 
 def write_array_profile(folder: Path) -> Path:

@@ -58,13 +58,29 @@ def test_it_learns_what_the_mean_does_not_know(
     assert evaluation.mean_errors(0).mean() > 1.5 * evaluation.errors(0).mean()
 
 
-def test_an_untrained_network_predicts_the_mean(chains: Dataset, tmp_path: Path) -> None:
+def test_an_untrained_network_predicts_its_guess(chains: Dataset, tmp_path: Path) -> None:
     task = PropertyTask(on(chains, QUICK), tmp_path, Team(torch.device("cpu")))
-    task.keep(task.network, 0)
+    network = task.network
+    assert isinstance(network, VoxelNetwork)
+    task.keep(network, 0)
     evaluation = evaluate_property(tmp_path, chains.store)
-    assert evaluation.errors(0) == pytest.approx(evaluation.mean_errors(0), rel=1e-5)
+    assert evaluation.mean_errors(0).mean() > 2 * evaluation.errors(0).mean()
+    assert isinstance(task.judged, ChannelBoxes)
+    fields = task.judged.read_turned(1, 0)
+    assert network.eval()(fields) == network.guess(network.describe(fields))
+    assert not network.train()(fields).any()
     train = chains.table[chains.table["split"] == "train"]["worth_kcal"]
     assert evaluation.mean == pytest.approx([train.mean()])
+
+
+def test_what_the_guess_leaves_is_learned(chains: Dataset, tmp_path: Path) -> None:
+    """Guesses of training molecules are made without them, so they err as much as those of others."""
+    task = PropertyTask(on(chains, QUICK, targets=("worth_kcal", "rare_D")), tmp_path, Team(torch.device("cpu")))
+    assert isinstance(task.learnt, ChannelBoxes)
+    labels = read_labels(task.training, ("worth_kcal", "rare_D"))
+    left = task.learnt.labels / np.array(task.standard.spreads)
+    assert np.array_equal(np.isnan(left), np.isnan(labels))
+    assert task.network.reach.numpy() == pytest.approx(np.nanstd(left, axis=0), rel=1e-3)  # type: ignore[union-attr]
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(

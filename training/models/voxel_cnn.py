@@ -5,8 +5,10 @@ the same for every stack of fields but for the layers that meet the fields. No c
 normalisation, so that vacuum stays zero. Of each feature f of each level, and of each field itself, the cube is pooled
 to Σf, |Σ f r|, Σ f r² and max f, with r from the centre of the fields: numbers that change neither with a quarter-turn
 nor with the molecule's place in the cube, and that say where in the molecule a feature is, the finer the level the
-better. A linear layer makes the properties of them, beside one with a hidden layer; both start at zero: an untrained
-network predicts the mean.
+better. A linear layer makes the properties of them, beside one with a hidden layer; both start at zero.
+
+What they make is added to a guess: a linear model of the fields' bands of lengths, fitted before the first step and
+kept as it is. An untrained network predicts that guess; in training mode it gives what it adds to the guess alone.
 """
 
 import math
@@ -17,19 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.models.bands import BANDS, LinearGuess, split_bands
 from training.models.unet import ResidualBlock
 
 SMALLEST = 1e-6  # spread of a pooled number
 TINY = 1e-12  # below a root, whose slope at zero is none
 POOLED = 4  # numbers that each feature is pooled to
-RESOLVED = 1e-3  # of a field's largest value: where the logarithmic scaling goes over to a linear one
+RESOLVED = 1e-3  # of a field's largest value: where the logarithmic scalings go over to linear ones
 
 
 @dataclass(frozen=True)
 class VoxelArchitecture:
     """What the network is, beside its weights."""
 
-    scalings: tuple[str, ...]  # of each field: none, root or log
+    scalings: tuple[str, ...]  # of each field: none, root, log or depth
     peaks: tuple[float, ...]  # its largest value in the training split
     gains: tuple[float, ...]  # of the scaled field
     cells: int  # along an edge of the cube, in training
@@ -66,17 +69,28 @@ class VoxelNetwork(nn.Module):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+        scaled = sum(scaling != "none" for scaling in architecture.scalings)
+        self.guess = LinearGuess(POOLED * BANDS * (len(architecture.peaks) + scaled), architecture.outputs)
+        self.reach: Tensor
+        self.register_buffer("reach", torch.ones(architecture.outputs))  # how far the guess is off
 
     def forward(self, fields: Tensor) -> Tensor:
         pooled = (self.pool(fields) - self.centre) / self.spread
-        found: Tensor = self.leave(pooled) + self.straight(pooled)
-        return found
+        added: Tensor = (self.leave(pooled) + self.straight(pooled)) * self.reach
+        return added if self.training else added + self.guess(self.describe(fields))
+
+    @torch.no_grad()
+    def describe(self, fields: Tensor) -> Tensor:
+        """Pooled bands of the fields, and of the scaled ones where that is not the same: (batch, numbers)."""
+        parts, edge = self._divide(fields), self.architecture.cells
+        changed = [field for field, scaling in enumerate(self.architecture.scalings) if scaling != "none"]
+        bands = split_bands(torch.cat([parts, self.scale(fields)[:, changed]], dim=1))
+        return pool(bands, edge, find_centre(parts, edge))
 
     def pool(self, fields: Tensor) -> Tensor:
         """The fields, and what the convolutions make of them, (batch, 4 × (fields + features of all levels))."""
-        edge, peaks = self.architecture.cells, fields.new_tensor(self.architecture.peaks)
+        parts, edge = self._divide(fields), self.architecture.cells
         gains = fields.new_tensor(self.architecture.gains)[:, None, None, None]
-        parts = fields / peaks[:, None, None, None]
         centre = find_centre(parts, edge)
         pooled, features = [pool(parts, edge, centre)], self.enter(self.scale(fields) * gains)
         for number, level in enumerate(self.levels, start=1):
@@ -96,10 +110,17 @@ class VoxelNetwork(nn.Module):
         self.spread.copy_(torch.where(spread > SMALLEST, spread, 1.0))
 
     def scale(self, fields: Tensor) -> Tensor:
-        """Parts of their peaks u: u, √u, or log(1 + u/ε)/log(1 + 1/ε) with ε = 10⁻³; 0 in vacuum and 1 at the peak."""
-        parts = fields / fields.new_tensor(self.architecture.peaks)[:, None, None, None]
+        """Parts of their peaks u: u, √u, log(1 + u/ε)/log(1 + 1/ε) or log(1 − (1 − ε)u)/log(ε), with ε = 10⁻³.
+
+        Each is 0 in vacuum and 1 at the peak. The last (depth) is nearly the sum over atoms of what a smooth union
+        of them, 1 − Π(1 − o), is made from.
+        """
+        parts = self._divide(fields)
         scaled = (_scale(parts[:, field], scaling) for field, scaling in enumerate(self.architecture.scalings))
         return torch.stack(list(scaled), dim=1)
+
+    def _divide(self, fields: Tensor) -> Tensor:
+        return fields / fields.new_tensor(self.architecture.peaks)[:, None, None, None]
 
 
 def find_centre(parts: Tensor, edge: float) -> Tensor:
@@ -135,6 +156,8 @@ def _scale(parts: Tensor, scaling: str) -> Tensor:
             return torch.sqrt(parts)
         case "log":
             return torch.log1p(parts / RESOLVED) / math.log1p(1 / RESOLVED)
+        case "depth":
+            return torch.log1p((RESOLVED - 1) * parts.clamp(max=1)) / math.log(RESOLVED)
     raise ValueError(f"no scaling is called {scaling!r}")
 
 
