@@ -41,9 +41,14 @@ def bootstrap_ratio(parts: FloatArray, wholes: FloatArray) -> Interval:
 
 def average_molecules(molecules: Sequence[str], values: FloatArray) -> FloatArray:
     """One value for each molecule, in the order of their names: conformers of one are no independent samples."""
-    _, number = np.unique(np.asarray(molecules, dtype=str), return_inverse=True)
-    averages: FloatArray = np.bincount(number, weights=values) / np.bincount(number)
+    averages: FloatArray = sum_molecules(molecules, values) / sum_molecules(molecules, np.ones(len(values)))
     return averages
+
+
+def sum_molecules(molecules: Sequence[str], values: FloatArray) -> FloatArray:
+    """The sum over each molecule's samples, in the order of the molecules' names."""
+    _, number = np.unique(np.asarray(molecules, dtype=str), return_inverse=True)
+    return np.bincount(number, weights=values).astype(np.float64)
 
 
 def _divide(parts: FloatArray, wholes: FloatArray) -> FloatArray:

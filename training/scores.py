@@ -34,6 +34,7 @@ class Score:
     """One held-out sample. Electrons are those of the box, against the guess's there."""
 
     id: str
+    molecule: str  # its group: conformers of one molecule are no independent samples
     electrons: float
     target_electron_error: float  # of the target itself
     target_by_distance: list[float]  # its electrons in each bin
@@ -73,6 +74,7 @@ class Trial:
         reference = target.astype(np.float64) * box.volume
         return Score(
             id=catalog.ids[sample],
+            molecule=str(catalog.table["group"].iloc[sample]),
             electrons=wanted,
             target_electron_error=count_electrons(target, box.volume) - wanted,
             target_by_distance=regions.sum_by_distance(reference),

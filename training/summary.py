@@ -1,11 +1,11 @@
-"""What all test molecules together say: means over them, with confidence intervals."""
+"""What all test samples together say: means over them, with confidence intervals from resampling their molecules."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from training.bootstrap import Interval, bootstrap_mean, bootstrap_ratio
+from training.bootstrap import Interval, bootstrap_ratio, sum_molecules
 from training.regions import name_bins
 from training.scores import Errors, Score
 
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one method over all molecules."""
+    """Of one method over all samples."""
 
     means: dict[str, Interval]  # by measure
     by_distance: list[Part]
@@ -49,27 +49,38 @@ def _summarise_method(scores: Sequence[Score], name: str) -> Summary:
     errors = [score.methods[name] for score in scores]
     measures = {**MEASURES, **(TURNED if errors[0].turned_nmae else {})}
     elements = list(dict.fromkeys(symbol for score in scores for symbol in score.target_by_element))
-    bins = name_bins()
+    bins, molecules = name_bins(), [score.molecule for score in scores]
+    samples = sum_molecules(molecules, np.ones(len(scores)))
+    sums = {key: sum_molecules(molecules, np.array([*map(measure, errors)])) for key, measure in measures.items()}
     return Summary(
-        means={key: bootstrap_mean(np.array([measure(one) for one in errors])) for key, measure in measures.items()},
+        means={key: bootstrap_ratio(summed, samples) for key, summed in sums.items()},
         by_distance=_split_up(
+            molecules,
             bins,
             [dict(zip(bins, one.by_distance, strict=True)) for one in errors],
             [dict(zip(bins, score.target_by_distance, strict=True)) for score in scores],
         ),
         by_element=_split_up(
-            elements, [one.by_element for one in errors], [score.target_by_element for score in scores]
+            molecules,
+            elements,
+            [one.by_element for one in errors],
+            [score.target_by_element for score in scores],
         ),
     )
 
 
 def _split_up(
-    regions: Iterable[str], amiss: Sequence[Mapping[str, float]], held: Sequence[Mapping[str, float]]
+    molecules: Sequence[str],
+    regions: Iterable[str],
+    amiss: Sequence[Mapping[str, float]],
+    held: Sequence[Mapping[str, float]],
 ) -> list[Part]:
-    """`amiss` and `held`: electrons by region, one mapping per molecule."""
+    """`amiss` and `held`: electrons by region, one mapping per sample; `molecules`: that of each sample."""
     whole = sum(sum(one.values()) for one in amiss)
     parts = []
     for name in regions:
-        wrong, there = (np.array([one.get(name, 0.0) for one in several]) for several in (amiss, held))
+        wrong, there = (
+            sum_molecules(molecules, np.array([one.get(name, 0.0) for one in several])) for several in (amiss, held)
+        )
         parts.append(Part(name, float(wrong.sum()) / whole if whole else 0.0, bootstrap_ratio(wrong, there)))
     return parts

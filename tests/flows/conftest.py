@@ -1,5 +1,6 @@
-"""What tests of flows start from: a Prefect home for each file, a Prefect server, a store with a trained model."""
+"""What tests of flows start from: Prefect's homes, a Prefect server, a store with a trained model."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -22,24 +23,38 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's home on a machine that has used it before."""
+def own_home(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's home on a machine that has used it before: every build starts a server of its own."""
     home = tmp_path_factory.mktemp("prefect")
     shutil.copy(database, home)
     return home
 
 
+@pytest.fixture(scope="session")
+def home(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Prefect's home of a user with a server, which saves each build the start of its own."""
+    home = tmp_path_factory.mktemp("prefect")
+    with serve_prefect(database, home) as address:
+        (home / "profiles.toml").write_text(f'active = "test"\n[profiles.test]\nPREFECT_API_URL = "{address}"\n')
+        yield home
+
+
 @pytest.fixture
 def api(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a real Prefect server."""
+    """The address of a real Prefect server, at which a new schedule is seen at once."""
+    with serve_prefect(database, tmp_path, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2") as address:
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        yield address
+
+
+@contextlib.contextmanager
+def serve_prefect(database: Path, home: Path, **settings: str) -> Iterator[str]:
     port = free_port()
     serve = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    address = f"http://127.0.0.1:{port}/api"
-    quick = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}  # a new schedule is seen at once
-    shutil.copy(database, tmp_path)
-    with running(serve, tmp_path, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1", **quick):
+    shutil.copy(database, home)
+    with running(serve, home, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1", **settings):
+        address = f"http://127.0.0.1:{port}/api"
         ask(f"{address}/health")
-        monkeypatch.setenv("PREFECT_API_URL", address)
         yield address
 
 

@@ -51,19 +51,19 @@ def test_every_row_has_one_outcome_and_keeps_its_labels(undisturbed: Path) -> No
 
 
 def test_the_flow_on_dask_workers_ends_identical_to_plain_batch_jobs(
-    undisturbed: Path, home: Path, tmp_path: Path
+    undisturbed: Path, own_home: Path, tmp_path: Path
 ) -> None:
     recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
-    printed = rhoflow(home, "build", recipe, store, "--workers", 2)
+    printed = rhoflow(own_home, "build", recipe, store, "--workers", 2)
     assert "http://127.0.0.1" in printed  # the dashboard's address
     assert identify(store) == identify(undisturbed)
 
     computed = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
-    again = rhoflow(home, "build", recipe, store, "--workers", 2)
+    again = rhoflow(own_home, "build", recipe, store, "--workers", 2)
     assert "13 done" in again
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == computed
 
-    status = json.loads(rhoflow(home, "status", store, "--json"))
+    status = json.loads(rhoflow(own_home, "status", store, "--json"))
     assert status["rows"] == 15
     assert status["done"] == 13
     assert status["failed"] == {"invalid_input": 1, "too_large": 1}
@@ -72,11 +72,11 @@ def test_the_flow_on_dask_workers_ends_identical_to_plain_batch_jobs(
     assert 0 < status["computing_seconds"] < 2 * status["wall_seconds"]
 
 
-def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, home: Path, tmp_path: Path) -> None:
+def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, own_home: Path, tmp_path: Path) -> None:
     recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
     build = command("build", recipe, store, "--workers", 2)
     running = subprocess.Popen(
-        build, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        build, env=environment(own_home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     receipts = store / "work/receipts"
     deadline = time.monotonic() + 120
@@ -86,7 +86,7 @@ def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, home: 
     running.wait()
     assert list(receipts.glob("*.json"))
     assert not (store / "rows").exists()  # not sealed: the kill came in the middle
-    rhoflow(home, "build", recipe, store, "--workers", 2)
+    rhoflow(own_home, "build", recipe, store, "--workers", 2)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)  # the Prefect server that the killed flow left behind
     assert identify(store) == identify(undisturbed)

@@ -91,11 +91,11 @@ def test_a_local_profile_gives_its_workers(tmp_path: Path) -> None:
         assert count_slots(client) == 2
 
 
-def test_a_build_listens_on_loopback_alone(home: Path, tmp_path: Path) -> None:
+def test_a_build_listens_on_loopback_alone(own_home: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     build = command("build", recipe, tmp_path / "store.zarr", "--workers", "1", "--limit", "4")
     heard: dict[int, set[str]] = {}
-    with subprocess.Popen(build, env=environment(home), stdout=subprocess.DEVNULL) as building:
+    with subprocess.Popen(build, env=environment(own_home), stdout=subprocess.DEVNULL) as building:
         while building.poll() is None:
             for process in [psutil.Process(building.pid), *psutil.Process(building.pid).children(recursive=True)]:
                 heard.setdefault(process.pid, set()).update(listening(process))

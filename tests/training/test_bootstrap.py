@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from training.bootstrap import bootstrap_mean, bootstrap_ratio
+from training.regions import name_bins
+from training.scores import Errors, Score
+from training.summary import summarise
 
 
 def test_intervals_of_normal_samples_cover_the_true_mean_as_often_as_they_say() -> None:
@@ -43,3 +46,21 @@ def test_resamples_without_the_element_do_not_count() -> None:
     interval = bootstrap_ratio(np.array([0.2, 0.0, 0.0]), np.array([1.0, 0.0, 0.0]))
     assert (interval.mean, interval.low, interval.high) == pytest.approx((0.2, 0.2, 0.2))
     assert np.isnan(bootstrap_ratio(np.zeros(3), np.zeros(3)).mean)
+
+
+def test_conformers_of_a_molecule_make_no_mean_surer() -> None:
+    rates = np.random.default_rng(6).random(12).tolist()
+    once, thrice = (
+        summarise([make_score(f"m{k}", nmae) for k, nmae in enumerate(rates) for _ in range(times)])["model"]
+        for times in (1, 3)
+    )
+    assert [*vars(thrice.means["nmae"]).values()] == pytest.approx([*vars(once.means["nmae"]).values()])
+    assert vars(thrice.by_element[0].nmae) == pytest.approx(vars(once.by_element[0].nmae))
+    assert once.means["nmae"].mean == pytest.approx(np.mean(rates))
+
+
+def make_score(molecule: str, nmae: float) -> Score:
+    """Of ten electrons around carbon."""
+    bins = [10.0, *[0.0] * (len(name_bins()) - 1)]
+    errors = Errors(nmae, 0.0, 0.0, nmae, 0.0, 0.0, [10 * nmae, *bins[1:]], {"C": 10 * nmae}, [])
+    return Score(f"{molecule}#0", molecule, 10.0, 0.0, bins, {"C": 10.0}, {"model": errors})

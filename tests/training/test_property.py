@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +20,7 @@ from training.channel_boxes import ChannelBoxes, find_channels
 from training.config import PropertyConfig
 from training.evaluation import evaluate_superres
 from training.labels import read_labels
+from training.models.bands import blur
 from training.models.voxel_cnn import VoxelArchitecture, VoxelNetwork, find_centre, pool
 from training.parallel import Team
 from training.property import PropertyTask, train_property
@@ -199,6 +201,33 @@ def test_pooling_is_the_same_for_every_rotation() -> None:
     pooled = [pool_about_centre(torch.from_numpy(turn(features.numpy(), rotation).copy()), 4) for rotation in ROTATIONS]
     assert all(torch.allclose(one, pooled[0], atol=1e-6) for one in pooled)
     assert network(torch.zeros(2, 1, 8, 8, 8)).tolist() == [[0.0], [0.0]]
+
+
+def test_what_describes_fields_is_the_same_for_every_rotation_and_place() -> None:
+    torch.manual_seed(1)
+    network = VoxelNetwork(VoxelArchitecture(("log", "depth", "none"), (1.0,) * 3, (1.0,) * 3, 32, 2, 1, 3, 1))
+    fields = functional.pad(torch.rand(1, 3, 4, 4, 4, dtype=torch.float64), (14,) * 6)
+    described = network.describe(fields)
+    assert described.shape == (1, network.guess.centre.numel())
+    turned = [torch.from_numpy(turn(fields.numpy(), rotation).copy()) for rotation in ROTATIONS]
+    moved = functional.pad(fields, (1, -1, -2, 2, 0, 0))
+    for other in (*turned, moved):
+        assert torch.allclose(network.describe(other), described, rtol=1e-4, atol=1e-7)
+
+
+def test_a_blur_is_that_of_scipy() -> None:
+    field = np.random.default_rng(1).random((1, 2, 9, 9, 9))
+    expected = gaussian_filter(field, 1.7, mode="constant", truncate=8, axes=(2, 3, 4))
+    assert blur(torch.from_numpy(field), 1.7).numpy() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_depth_of_a_union_is_the_sum_of_its_parts() -> None:
+    one, other = torch.rand(2, 1, 1, 4, 4, 4) * 0.9
+    depth = VoxelNetwork(VoxelArchitecture(("depth",), (1.0,), (1.0,), 8, 2, 1, 3, 1)).scale
+    assert torch.allclose(depth(1 - (1 - one) * (1 - other)), depth(one) + depth(other), atol=1e-2)
+    assert depth(torch.tensor([0.0, 1.0, 1.01]).reshape(1, 1, 3, 1, 1)).flatten().tolist() == pytest.approx(
+        [0, 1, 1], abs=1e-5
+    )
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # PyTorch Geometric's own
