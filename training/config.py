@@ -44,7 +44,7 @@ class TrainingConfig:
     batch: int = key(2, above=0)  # samples in one step, of all processes together
     window: int = key(64, above=0)  # shards within which samples are mixed
     workers: int = key(2, least=0)  # threads that read ahead, in each process
-    steps: int = key(3000, above=0)
+    steps: int = key(3000, least=0)  # 0: what is there before the first
     learning_rate: float = key(1e-3, above=0)  # the largest
     optimiser: str = key("adam", among=("adam", "adamw"))
     weight_decay: float = key(0.0, least=0)  # adamw's

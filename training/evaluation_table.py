@@ -47,7 +47,7 @@ def list_molecules(scores: Sequence[Score]) -> list[str]:
 
 
 def list_methods(summary: dict[str, Summary]) -> list[str]:
-    """One line each: means over molecules, with 95 % intervals by the bootstrap."""
+    """One line each: means over samples, with 95 % intervals from resampling their molecules."""
     width = max(len("mean, 95 %"), *map(len, summary))
     lines = [
         f"{'mean, 95 %':<{width}}  {'NMAE %':<20}  {'|electron error|':<16}  {'largest e/bohr³':<21}"

@@ -40,7 +40,9 @@ class Diverged(RhoflowError):
 class Task(Protocol[B]):
     """What is trained, on what."""
 
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module: ...
+
     stores: Stores
 
     def batches(self, step: int) -> Generator[B]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,12 @@ from training.stream import Stream, StreamSettings
 from training.subsets import choose_molecules
 from training.superres import choose_samples, describe_origin
 from training.symmetries import ROTATIONS
+from training.tensor_files import read_tensors, write_tensors
 from training.trained import BEST
 
 FITTED = {"ridge": fit_ridge, "forest": fit_forest}
 OCCUPANCIES = {"atom_types": "none", "shape": "depth"}  # how what is no density is scaled
+GUESS = "guess.pt"
 MEASURED = 64  # samples of the training split on which the sizes of fields and features are measured
 
 
@@ -47,7 +50,7 @@ def train_property(config: PropertyConfig, run: Path, *, resume: bool = False) -
         raise RequestError(f'{run}: no store is named: add store = "PATH" to the config, or give --store PATH')
     with assemble_team(config.device) as team:
         task = PropertyTask(config, run, team)
-        claim_run(run, config, resume, team)
+        claim_run(run, config, resume, team)  # before the network, which takes a look at every sample
         if config.model not in FITTED:
             train(task, config, run, team)
         elif not has_object(run, BEST):
@@ -74,8 +77,6 @@ class PropertyTask:
         input = " + ".join(channel.name for channel in self.channels) if is_cnn else config.model
         self.origin = describe_origin(input, ", ".join(config.targets), training, validation)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
-        torch.manual_seed(config.seed)
-        self.network: nn.Module = nn.Identity() if config.model in FITTED else self._build()
 
     def fit(self) -> None:
         """A model of fingerprints, in one go; validation chooses what is not fitted. The history is its one score."""
@@ -125,33 +126,38 @@ class PropertyTask:
             self.run, PropertyModel(self.config.model, network, channels, self.standard, self.origin, step)
         )
 
-    def _build(self) -> nn.Module:
+    @cached_property
+    def network(self) -> nn.Module:
+        """As it is before the first step."""
         config, outputs = self.config, len(self.config.targets)
+        torch.manual_seed(config.seed)
         if config.model == "schnet":
             return build_property_network("schnet", SchNetArchitecture(outputs))
         assert isinstance(self.learnt, ChannelBoxes)
         chosen = range(0, len(self.training), math.ceil(len(self.training) / MEASURED))
         network = VoxelNetwork(describe_voxels(config, self.learnt, chosen, outputs))
         network.standardise(self.learnt.read_turned(sample, ROTATIONS[0]) for sample in chosen)
-        self._guess(network)
+        self._guess(network, self.learnt)
         return network
 
-    def _guess(self, network: VoxelNetwork) -> None:
-        """Fits the network's guess. What is learned from then on is what the guess leaves of the labels."""
-        assert isinstance(self.learnt, ChannelBoxes)
-        assert isinstance(self.judged, ChannelBoxes)
-        learnt, judged = (describe_all(network, boxes) for boxes in (self.learnt, self.judged))
-        network.guess.measure(learnt)
-        known = [self.standard.standardise(torch.tensor(boxes.labels)) for boxes in (self.learnt, self.judged)]
-        training, validation = (
-            (network.guess.standardise(described).double().numpy(), labels.numpy())
-            for described, labels in zip((learnt, judged), known, strict=True)
-        )
-        weights, bias, guesses = fit_guess(training, validation, self.training.table["group"].tolist())
-        network.guess.weights.copy_(torch.from_numpy(weights))
-        network.guess.bias.copy_(torch.from_numpy(bias))
-        network.reach.copy_(torch.from_numpy(np.nanstd(training[1] - guesses, axis=0)))
-        self.learnt.labels = self.learnt.labels - guesses * np.array(self.standard.spreads)
+    def _guess(self, network: VoxelNetwork, learnt: ChannelBoxes) -> None:
+        """Gives the network its guess, fitted once for a run: what is learned is what that leaves of the labels."""
+        is_new = not has_object(self.run, GUESS)
+        self.team.wait()
+        if is_new and self.team.leads:
+            described = describe_all(network, learnt)
+            network.guess.measure(described)
+            labels = self.standard.standardise(torch.tensor(learnt.labels)).numpy()
+            numbers = network.guess.standardise(described).double().numpy()
+            weights, bias, guesses = fit_guess((numbers, labels), self.training.table["group"].tolist())
+            network.guess.weights.copy_(torch.from_numpy(weights))
+            network.guess.bias.copy_(torch.from_numpy(bias))
+            write_tensors(self.run, GUESS, {"model": network.guess.state_dict(), "training": torch.from_numpy(guesses)})
+        self.team.wait()
+        content = read_tensors(self.run, GUESS)
+        network.guess.load_state_dict(content["model"])
+        learnt.labels = learnt.labels - content["training"].numpy() * np.array(self.standard.spreads)
+        network.reach.copy_(torch.from_numpy(np.nanstd(learnt.labels, axis=0) / np.array(self.standard.spreads)))
 
 
 def describe_all(network: VoxelNetwork, boxes: ChannelBoxes) -> Tensor:
@@ -165,10 +171,10 @@ def describe_voxels(
     config: PropertyConfig, boxes: ChannelBoxes, chosen: Sequence[int], outputs: int
 ) -> VoxelArchitecture:
     """The architecture that a config asks for, with the sizes of the fields as training has them."""
-    scalings = [
-        OCCUPANCIES.get(channel.name, config.scaling) for channel in boxes.channels for _ in range(channel.fields)
-    ]
-    peaks = [find_peak(boxes.catalog, channel) for channel in boxes.channels for _ in range(channel.fields)]
+    stacked = [channel for channel in boxes.channels for _ in range(channel.fields)]
+    scalings = [OCCUPANCIES.get(channel.name, config.scaling) for channel in stacked]
+    peaks = [find_peak(boxes.catalog, channel) for channel in stacked]
+    peaks = [1.0 if scaling == "depth" else peak for scaling, peak in zip(scalings, peaks, strict=True)]
     plain = VoxelArchitecture(
         scalings=tuple(scalings),
         peaks=tuple(peaks),

@@ -1,4 +1,4 @@
-"""Fits with scikit-learn: the baselines of fingerprints, and the guess that a network of voxels starts from."""
+"""Fits the baselines of fingerprints, with scikit-learn, and the guess that a network of voxels starts from."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,43 +13,59 @@ from training.models.fitted import ForestArchitecture, ForestNetwork, RidgeArchi
 
 Learnt = tuple[FloatArray, FloatArray]  # fingerprints (samples, bits), standardised labels (samples, targets)
 PENALTIES = tuple(10.0**power for power in range(-2, 5))
-PENALTIES_OF_FEW = tuple(10.0**power for power in range(-5, 5))  # where there are more molecules than numbers
+GUESS_PENALTIES = tuple(10.0**power for power in range(-5, 8))  # the last leave the mean alone
 FOLDS = 5
 TREES = 200
-NO_SKLEARN = "models of properties need scikit-learn: run `pip install 'rhoflow[train]'`"
+NO_SKLEARN = "models of fingerprints need scikit-learn: run `pip install 'rhoflow[train]'`"
 
 
 def fit_ridge(training: Learnt, validation: Learnt, seed: int) -> nn.Module:  # noqa: ARG001
     """For each target the penalty with the smallest mean absolute error on the validation split."""
+    try:
+        from sklearn.linear_model import Ridge
+    except ImportError as error:
+        raise RequestError(NO_SKLEARN) from error
     network = RidgeNetwork(RidgeArchitecture(training[0].shape[1], training[1].shape[1]))
     for target in range(training[1].shape[1]):
-        best = _choose_ridge(_known(training, target), _known(validation, target), PENALTIES)
+        learnt, judged = (_known(one, target) for one in (training, validation))
+        fits = [Ridge(alpha=penalty).fit(*learnt) for penalty in PENALTIES]
+        best = min(fits, key=lambda fit: float(np.abs(fit.predict(judged[0]) - judged[1]).mean()))
         network.linear.weight.data[target] = torch.from_numpy(best.coef_)
         network.linear.bias.data[target] = float(best.intercept_)
     return network
 
 
 def fit_guess(
-    training: Learnt, validation: Learnt, groups: Sequence[object]
+    learnt: Learnt, groups: Sequence[object], penalties: Sequence[float] = GUESS_PENALTIES
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """A ridge regression for each target: weights (targets, numbers), bias (targets,), guesses (samples, targets).
+    """Ridge regressions: weights (targets, numbers), bias (targets,), guesses of the training labels.
 
-    The guesses of the training samples are made without the molecules of their groups, in folds: so they err as
-    guesses of unseen molecules do.
+    The guesses, (samples, targets), are made in five folds without the molecules of the same group, so that they err as
+    guesses of other molecules do. For each target they choose the penalty: that with the smallest mean absolute error.
     """
-    numbers, targets = training[0].shape[1], training[1].shape[1]
-    weights, bias, guesses = np.zeros((targets, numbers)), np.zeros(targets), np.zeros(training[1].shape)
-    folds = _fold(groups)
-    for target in range(targets):
-        best = _choose_ridge(_known(training, target), _known(validation, target), PENALTIES_OF_FEW)
-        weights[target], bias[target] = best.coef_, best.intercept_
+    numbers, labels = learnt
+    weights, bias = np.zeros((labels.shape[1], numbers.shape[1])), np.zeros(labels.shape[1])
+    guesses, folds = np.zeros(labels.shape), _fold(groups)
+    for target, wanted in enumerate(labels.T):
+        known, guessed = ~np.isnan(wanted), np.zeros((len(penalties), len(wanted)))
         for fold in set(folds):
-            rest = [one[folds != fold] for one in training]
-            if np.isnan(rest[1][:, target]).all():
-                continue  # no label is left to learn from: the guess is the mean
-            known = _known((rest[0], rest[1]), target)
-            guesses[folds == fold, target] = _ridge(best.alpha).fit(*known).predict(training[0][folds == fold])
+            rest, judged = known & (folds != fold), folds == fold
+            slopes, starts = _fit_ridges(numbers[rest], wanted[rest], penalties)
+            guessed[:, judged] = slopes @ numbers[judged].T + starts[:, None]
+        best = int(np.abs(guessed[:, known] - wanted[known]).mean(axis=1).argmin())
+        slopes, starts = _fit_ridges(numbers[known], wanted[known], penalties[best : best + 1])
+        weights[target], bias[target], guesses[:, target] = slopes[0], starts[0], guessed[best]
     return weights, bias, guesses
+
+
+def _fit_ridges(numbers: FloatArray, labels: FloatArray, penalties: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+    """One for each penalty: slopes (penalties, numbers), starts (penalties,); all zero where there are no labels."""
+    if not len(labels):
+        return np.zeros((len(penalties), numbers.shape[1])), np.zeros(len(penalties))
+    centre, mean = numbers.mean(axis=0), labels.mean()
+    left, sizes, right = np.linalg.svd(numbers - centre, full_matrices=False)
+    slopes = sizes / (sizes**2 + np.array(penalties)[:, None]) * (left.T @ (labels - mean)) @ right
+    return slopes, mean - slopes @ centre
 
 
 def _fold(groups: Sequence[object]) -> IntArray:
@@ -57,19 +73,6 @@ def _fold(groups: Sequence[object]) -> IntArray:
     order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     numbers = [order[group] for group in groups] if len(order) > 1 else range(len(groups))
     return np.array(numbers, dtype=np.int64) % FOLDS
-
-
-def _choose_ridge(learnt: Learnt, judged: Learnt, penalties: Sequence[float]) -> Any:
-    fits = [_ridge(penalty).fit(*learnt) for penalty in penalties]
-    return min(fits, key=lambda fit: float(np.abs(fit.predict(judged[0]) - judged[1]).mean()))
-
-
-def _ridge(penalty: float) -> Any:
-    try:
-        from sklearn.linear_model import Ridge
-    except ImportError as error:
-        raise RequestError(NO_SKLEARN) from error
-    return Ridge(alpha=penalty, solver="svd")
 
 
 def fit_forest(training: Learnt, validation: Learnt, seed: int) -> nn.Module:  # noqa: ARG001

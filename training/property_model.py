@@ -77,12 +77,21 @@ def save_property_model(run: Path, model: PropertyModel) -> None:
 
 
 def load_property_model(run: Path) -> PropertyModel:
-    """The best model of a run, on the CPU. Raises RequestError where there is none yet."""
+    """The best model of a run, on the CPU. Raises RequestError where there is none yet, or another version's."""
     if not has_object(run, BEST):
         raise RequestError(
             f"{run} holds no trained model ({BEST}): train it with `rhoflow train property CONFIG {run}`"
         )
     content = read_tensors(run, BEST)
+    try:
+        return _read_model(content)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise RequestError(
+            f"{run}/{BEST} was written by another version of rhoflow ({error}): train again in a new folder"
+        ) from error
+
+
+def _read_model(content: Mapping[str, Any]) -> PropertyModel:
     values = dict(content["architecture"])
     kind = values.pop("kind")
     network = build_property_network(kind, _read_values(KINDS[kind][0], values))

@@ -203,6 +203,7 @@ def test_a_second_array_on_one_store_waits_for_the_first(home: Path, tmp_path: P
     _, second, seal = submit_all(recipe, store, home, PARTS="2")
     assert await_end(seal) == "COMPLETED", logs_of(store)
     ended = max(task["EndTime"] for task in states_of(first))
+    assert max(task["SubmitTime"] for task in states_of(second)) < ended
     assert ended <= min(task["StartTime"] for task in states_of(second))
 
 

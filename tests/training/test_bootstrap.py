@@ -59,6 +59,12 @@ def test_conformers_of_a_molecule_make_no_mean_surer() -> None:
     assert once.means["nmae"].mean == pytest.approx(np.mean(rates))
 
 
+def test_means_are_those_of_samples() -> None:
+    summary = summarise([make_score("one", 0.1), make_score("one", 0.3), make_score("other", 0.5)])["model"]
+    assert summary.means["nmae"].mean == pytest.approx(0.3)
+    assert (summary.means["nmae"].low, summary.means["nmae"].high) == pytest.approx((0.2, 0.5))
+
+
 def make_score(molecule: str, nmae: float) -> Score:
     """Of ten electrons around carbon."""
     bins = [10.0, *[0.0] * (len(name_bins()) - 1)]

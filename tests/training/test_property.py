@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,11 +24,12 @@ from training.labels import read_labels
 from training.models.bands import blur
 from training.models.voxel_cnn import VoxelArchitecture, VoxelNetwork, find_centre, pool
 from training.parallel import Team
-from training.property import PropertyTask, train_property
+from training.property import GUESS, PropertyTask, describe_all, train_property
 from training.property_evaluation import evaluate_property
+from training.property_fit import TREES, fit_forest, fit_guess
 from training.property_model import load_property_model
 from training.symmetries import ROTATIONS, turn
-from training.tensor_files import read_tensors
+from training.tensor_files import read_tensors, write_tensors
 
 QUICK = PropertyConfig(
     targets=("worth_kcal",), steps=6, batch=4, width=4, levels=2, checkpoint_steps=3, workers=0, device="cpu"
@@ -54,8 +56,15 @@ def weights(run: Path) -> bytes:
 def test_it_learns_what_the_mean_does_not_know(
     chains: Dataset, tmp_path: Path, representation: tuple[str, ...]
 ) -> None:
-    train_property(on(chains, LEARNING, representation=representation), tmp_path)
-    evaluation = evaluate_property(tmp_path, chains.store, rotations=2)
+    """Also where its guess is nothing but the mean."""
+    config, run = on(chains, LEARNING, representation=representation), tmp_path / "run"
+    assert isinstance(PropertyTask(config, run, Team(torch.device("cpu"))).network, VoxelNetwork)
+    guess = read_tensors(run, GUESS)
+    for part in ("weights", "bias"):
+        guess["model"][part].zero_()
+    write_tensors(run, GUESS, {**guess, "training": guess["training"] * 0})
+    train_property(config, run)
+    evaluation = evaluate_property(run, chains.store, rotations=2)
     assert len(evaluation.ids) > 5
     assert evaluation.mean_errors(0).mean() > 1.5 * evaluation.errors(0).mean()
 
@@ -76,13 +85,37 @@ def test_an_untrained_network_predicts_its_guess(chains: Dataset, tmp_path: Path
 
 
 def test_what_the_guess_leaves_is_learned(chains: Dataset, tmp_path: Path) -> None:
-    """Guesses of training molecules are made without them, so they err as much as those of others."""
-    task = PropertyTask(on(chains, QUICK, targets=("worth_kcal", "rare_D")), tmp_path, Team(torch.device("cpu")))
+    targets = ("worth_kcal", "rare_D")
+    task = PropertyTask(on(chains, QUICK, targets=targets), tmp_path, Team(torch.device("cpu")))
+    network = task.network
+    assert isinstance(network, VoxelNetwork)
     assert isinstance(task.learnt, ChannelBoxes)
-    labels = read_labels(task.training, ("worth_kcal", "rare_D"))
-    left = task.learnt.labels / np.array(task.standard.spreads)
+    labels = read_labels(task.training, targets)
+    left = task.standard.standardise(torch.tensor(task.learnt.labels + np.array(task.standard.means))).numpy()
     assert np.array_equal(np.isnan(left), np.isnan(labels))
-    assert task.network.reach.numpy() == pytest.approx(np.nanstd(left, axis=0), rel=1e-3)  # type: ignore[union-attr]
+    described = describe_all(network, task.learnt)
+    seen = task.standard.standardise(torch.tensor(labels)).numpy() - network.guess(described).double().numpy()
+    assert np.nanstd(left, axis=0) == pytest.approx(network.reach.double().numpy(), rel=1e-4)
+    assert (np.nanstd(left, axis=0) > 1.02 * np.nanstd(seen, axis=0)).all()  # guesses of labels that were fitted
+
+
+def test_a_guess_is_made_without_the_molecules_of_its_group() -> None:
+    random = np.random.default_rng(1)
+    numbers, groups = random.normal(size=(60, 8)), [f"m{k // 3}" for k in range(60)]
+    labels = np.stack([numbers @ random.normal(size=8) + random.normal(size=60), random.normal(size=60)], axis=1)
+    labels[5, 1] = np.nan
+    weights, bias, guesses = fit_guess((numbers, labels), groups, [3.0])
+    changed = labels.copy()
+    changed[6:9] += 100
+    others = fit_guess((numbers, changed), groups, [3.0])[2]
+    assert np.array_equal(others[6:9], guesses[6:9])
+    assert not np.isclose(others, guesses, rtol=1e-3).all(axis=1).all()
+    known = ~np.isnan(labels[:, 1])
+    expected = Ridge(alpha=3.0).fit(numbers[known], labels[known, 1])
+    assert weights[1] == pytest.approx(expected.coef_)
+    assert bias[1] == pytest.approx(expected.intercept_)
+    sure, vain = (fit_guess((numbers, one), groups)[0] for one in (labels[:, :1], random.normal(size=(60, 1))))
+    assert np.abs(sure).max() > 10 * np.abs(vain).max()  # noise is best guessed by its mean
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(
@@ -222,6 +255,7 @@ def test_a_blur_is_that_of_scipy() -> None:
 
 
 def test_the_depth_of_a_union_is_the_sum_of_its_parts() -> None:
+    torch.manual_seed(1)
     one, other = torch.rand(2, 1, 1, 4, 4, 4) * 0.9
     depth = VoxelNetwork(VoxelArchitecture(("depth",), (1.0,), (1.0,), 8, 2, 1, 3, 1)).scale
     assert torch.allclose(depth(1 - (1 - one) * (1 - other)), depth(one) + depth(other), atol=1e-2)
@@ -246,8 +280,6 @@ def test_the_controls_beat_the_mean(chains: Dataset, tmp_path: Path, model: str)
 
 def test_a_fitted_forest_is_that_of_scikit_learn() -> None:
     from sklearn.ensemble import RandomForestRegressor
-
-    from training.property_fit import TREES, fit_forest
 
     random = np.random.default_rng(1)
     bits, labels = random.integers(0, 3, (40, 30)).astype(np.float64), random.normal(size=(40, 1))

@@ -33,7 +33,7 @@ class VoxelArchitecture:
     """What the network is, beside its weights."""
 
     scalings: tuple[str, ...]  # of each field: none, root, log or depth
-    peaks: tuple[float, ...]  # its largest value in the training split
+    peaks: tuple[float, ...]  # its largest value in the training split; 1 of a depth
     gains: tuple[float, ...]  # of the scaled field
     cells: int  # along an edge of the cube, in training
     width: int
@@ -84,8 +84,10 @@ class VoxelNetwork(nn.Module):
         """Pooled bands of the fields, and of the scaled ones where that is not the same: (batch, numbers)."""
         parts, edge = self._divide(fields), self.architecture.cells
         changed = [field for field, scaling in enumerate(self.architecture.scalings) if scaling != "none"]
-        bands = split_bands(torch.cat([parts, self.scale(fields)[:, changed]], dim=1))
-        return pool(bands, edge, find_centre(parts, edge))
+        centre = find_centre(parts, edge)
+        different = torch.cat([parts, self.scale(fields)[:, changed]], dim=1)
+        pooled = [pool(split_bands(field[:, None]), edge, centre) for field in different.unbind(dim=1)]  # one in memory
+        return torch.cat(pooled, dim=1)
 
     def pool(self, fields: Tensor) -> Tensor:
         """The fields, and what the convolutions make of them, (batch, 4 × (fields + features of all levels))."""
