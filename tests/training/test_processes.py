@@ -27,13 +27,15 @@ device = "cpu"
 RHOFLOW = (sys.executable, "-m", "flows.cli")
 
 
-def start(folder: Path, store: Path, *options: str, processes: int = 1, config: str = CONFIG) -> subprocess.Popen[str]:
+def start(
+    folder: Path, store: Path, *options: str, processes: int = 1, config: str = CONFIG, kind: str = "superres"
+) -> subprocess.Popen[str]:
     """`rhoflow train` into `folder`/run."""
     folder.mkdir(exist_ok=True)
-    (folder / "superres.toml").write_text(config)
+    (folder / "config.toml").write_text(config)
     several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "flows.cli")
     command = RHOFLOW if processes == 1 else (sys.executable, *several)
-    words = ("train", "superres", folder / "superres.toml", folder / "run", "--store", store, *options)
+    words = ("train", kind, folder / "config.toml", folder / "run", "--store", store, *options)
     return subprocess.Popen(
         [*command, *map(str, words)],
         stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ from torch.nn import functional
 from storage.errors import RequestError, RhoflowError, StoreError
 from storage.reader import Dataset
 from tests.training.property_store import build_chains
+from tests.training.test_processes import check_alike, finish, start
 from training.batch import Draw
 from training.catalog import read_catalog
 from training.channel_boxes import ChannelBoxes, find_channels
@@ -136,6 +137,22 @@ def test_an_interrupted_training_ends_with_the_same_weights(
             train_property(config, tmp_path / "cut")
     train_property(config, tmp_path / "cut", resume=True)
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_two_processes_learn_what_one_does(chains: Dataset, tmp_path: Path) -> None:
+    config = """
+targets = ["worth_kcal", "rare_D"]
+representation = ["density", "shape"]
+batch = 4
+width = 4
+levels = 2
+steps = 12
+checkpoint_steps = 4
+device = "cpu"
+"""
+    for folder, processes in (("one", 1), ("two", 2)):
+        finish(start(tmp_path / folder, chains.store, kind="property", config=config, processes=processes))
+    check_alike(tmp_path / "two/run", tmp_path / "one/run")
 
 
 def test_missing_labels_neither_teach_nor_count(chains: Dataset, tmp_path: Path) -> None:
