@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from distributed import Client, Status, get_worker, secede
 
-from flows.fleet import run_everywhere
 from flows.progress import Meter
 from flows.shard import compute_shard
 from flows.status import RunRecord
+from flows.workers.fleet import run_everywhere
 from storage.objects import Location
 from storage.plan import estimate_costs, read_plan
 from storage.receipts import find_missing

@@ -7,9 +7,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from flows.isolation import borrow_child
 from flows.recipe import Recipe
 from flows.source import digest_molecule
+from flows.workers.isolation import borrow_child
 from pipeline.conformers import conform
 from pipeline.failures import MoleculeFailed
 from storage.errors import StoreError

@@ -8,17 +8,17 @@ from distributed import Client
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.array_stages import compute_in_jobs
 from flows.artifacts import ProgressArtifact, name_run, publish_failures
-from flows.cluster import read_array
 from flows.compute import compute_missing
 from flows.conform import is_conformed, report_part
-from flows.fleet import count_slots, open_cluster, run_everywhere
 from flows.plan import check_bases, plan_dataset
 from flows.progress import Meter
 from flows.recipe import Recipe, read_recipe, recipe_values
 from flows.source import describe_changes, finish_unchanged, read_source
 from flows.status import RunRecord, Status, read_status
+from flows.workers.array_stages import compute_in_jobs
+from flows.workers.cluster import read_array
+from flows.workers.fleet import count_slots, open_cluster, run_everywhere
 from storage.claims import claim_store
 from storage.generations import count_generations, count_parts
 from storage.header import Header, begin_store

@@ -63,7 +63,7 @@ def build_engine(density: Density, recipe: Recipe) -> DensityEngine:
             sampling=recipe.grid.sampling,
         )
     if isinstance(density, ModelDensity):
-        from flows.model_engine import choose_model
+        from flows.prediction.model_engine import choose_model
 
         return choose_model(density, recipe)
     if isinstance(density, PromoleculeDensity):

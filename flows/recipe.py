@@ -461,7 +461,7 @@ def pin_models(recipe: Recipe, folder: Path) -> Recipe:
     found = {}
     for name, density in recipe.densities.items():
         if isinstance(density, ModelDensity):
-            from flows.model_engine import pin_model
+            from flows.prediction.model_engine import pin_model
 
             found[name] = pin_model(density, folder)
     return recipe.model_copy(update={"densities": {**recipe.densities, **found}}) if found else recipe

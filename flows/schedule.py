@@ -10,9 +10,9 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
 from flows.artifacts import name_run
+from flows.care.diff import diff_stores
+from flows.care.regenerate import regenerate
 from flows.dataset import build_dataset
-from flows.diff import diff_stores
-from flows.regenerate import regenerate
 from storage.errors import RequestError, StoreError
 from storage.identity import fingerprint
 from storage.objects import Location, locate, name_store, resolve
@@ -39,7 +39,7 @@ def train_model(config: Path, runs: Path, store: Location | str) -> None:
     from training.config import SuperresConfig
     from training.config_file import read_config
     from training.loop import is_trained
-    from training.superres import train_superres
+    from training.superres.task import train_superres
 
     store = locate(store)
     settings = replace(read_config(config, SuperresConfig), store=(store,))

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from flows.conform import read_stored_recipe
 from flows.engines import build_engines, choose_fields
-from flows.isolation import Report, borrow_child
 from flows.kept import KeptStates, open_kept_states
-from flows.kernel import name_kernel
 from flows.recipe import Recipe
 from flows.reuse import KnownSamples, open_known
+from flows.workers.isolation import Report, borrow_child
+from flows.workers.kernel import name_kernel
 from pipeline.engines.protocol import DensityEngine
 from pipeline.failures import FailedBefore, MoleculeFailed
 from pipeline.sample import Fields, compute_sample, sample_states

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flows.compute import compute_missing
-from flows.fleet import count_slots, open_cluster
 from flows.plan import place, plan_dataset
 from flows.recipe import Recipe, check_recipe, recipe_values
 from flows.source import copy_conformers, copy_source
 from flows.status import RunRecord, Status, read_status
+from flows.workers.fleet import count_slots, open_cluster
 from pipeline.failures import TooLarge
 from storage.claims import claim_store
 from storage.errors import RequestError

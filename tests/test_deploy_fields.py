@@ -7,7 +7,7 @@ import pytest
 from flows.recipe import parse_recipe
 from training.config import FieldConfig
 from training.config_file import read_config
-from training.field_scenes import read_fields
+from training.field.scenes import read_fields
 from training.models.field import FieldArchitecture, FieldNetwork
 
 FOLDER = Path(__file__).parents[1] / "deploy/fields"

@@ -9,8 +9,8 @@ from pipeline.units import ANGSTROM_PER_BOHR, DEBYE_PER_EBOHR
 from storage.reader import Dataset, open_dataset
 from tests.flows.small_build import build_here
 from training.config import SuperresConfig
-from training.evaluation import evaluate_superres
-from training.superres import train_superres
+from training.superres.evaluation import evaluate_superres
+from training.superres.task import train_superres
 
 RECIPE = """
 [source]

@@ -10,9 +10,9 @@ from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError, RhoflowError
 from storage.objects import has_object, locate, read_record, write_object, write_record
 from storage.reader import open_dataset
-from training.calibration import read_calibration, write_calibration
 from training.checkpoint import CONFIG
 from training.models.build import architecture_values
+from training.superres.calibration import read_calibration, write_calibration
 from training.trained import BEST, EVALUATION, PRETRAINED, Model, load_model, save_model
 
 LARGEST = 10 * 10**6  # bytes of the weights: they lie in the repository and in the wheel

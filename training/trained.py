@@ -7,8 +7,8 @@ from typing import Any
 
 from storage.errors import RequestError
 from storage.objects import checksum_object, has_object
-from training.calibration import CALIBRATION
 from training.models.build import Network, architecture_values, build_network, read_architecture
+from training.superres.calibration import CALIBRATION
 from training.tensor_files import read_tensors, write_tensors
 
 BEST = "best.pt"  # the averaged weights with the lowest validation NMAE

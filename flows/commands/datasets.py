@@ -40,12 +40,12 @@ def build(
 
     Example: `rhoflow build recipe.toml molecules.zarr --workers 8`
     """
-    from flows.cluster import check_cluster
     from flows.engines import build_engines
-    from flows.prefect_settings import configure_prefect
     from flows.recipe import read_recipe, recipe_values
     from flows.source import check_reuse, finish_unchanged
     from flows.status import describe_status, read_status
+    from flows.workers.cluster import check_cluster
+    from flows.workers.prefect_settings import configure_prefect
     from storage.claims import claim_store
     from storage.header import Header, begin_store
 
@@ -92,9 +92,9 @@ def voxelize(
 
     Example: `rhoflow voxelize molecules.zarr coarse.zarr --spacing-angstrom 0.4 --classes 24,32,48`
     """
-    from flows.cluster import check_workers
     from flows.status import describe_status
     from flows.voxelize import begin_voxelization, finish_voxelization
+    from flows.workers.cluster import check_workers
 
     check_workers(cluster)
     grid: dict[str, object] = {
@@ -221,8 +221,8 @@ def regenerate(
 
     Example: `rhoflow regenerate molecules.zarr again.zarr --workers 8`
     """
-    from flows.diff import diff_stores
-    from flows.regenerate import regenerate as build_again
+    from flows.care.diff import diff_stores
+    from flows.care.regenerate import regenerate as build_again
 
     build_again(store, new, workers, BEGUN)
     if not diff_stores(store, new, as_json):
@@ -242,8 +242,8 @@ def retry(
 
     Example: `rhoflow retry molecules.zarr --reason timeout`
     """
-    from flows.cluster import check_workers
-    from flows.retry import describe, retry_failures
+    from flows.care.retry import describe, retry_failures
+    from flows.workers.cluster import check_workers
 
     check_workers(cluster)
     print(describe(retry_failures(resolve(store), reason, workers, cluster, BEGUN)))
@@ -288,9 +288,9 @@ def schedule(
 
     Example: `rhoflow schedule recipe.toml molecules.zarr --cron "0 2 * * *" --train superres.toml runs`
     """
-    from flows.cluster import check_cluster
-    from flows.prefect_settings import configure_prefect
     from flows.recipe import read_recipe
+    from flows.workers.cluster import check_cluster
+    from flows.workers.prefect_settings import configure_prefect
 
     read_recipe(recipe)
     check_cluster(cluster)

@@ -58,7 +58,7 @@ def verify(
 
     Example: `rhoflow verify molecules.zarr --repair`
     """
-    from flows.verify import verify_store
+    from flows.care.verify import verify_store
 
     if not verify_store(store, repair, molecules if deep else 0, as_json):
         raise typer.Exit(1)
@@ -76,7 +76,7 @@ def diff(
 
     Example: `rhoflow diff molecules.zarr again.zarr`
     """
-    from flows.diff import diff_stores
+    from flows.care.diff import diff_stores
 
     if not diff_stores(first, second, as_json):
         raise typer.Exit(1)

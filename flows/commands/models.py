@@ -35,7 +35,7 @@ def superres(
 
     from training.config import SuperresConfig
     from training.config_file import read_config
-    from training.superres import train_superres
+    from training.superres.task import train_superres
 
     settings = read_config(config, SuperresConfig)
     train_superres(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
@@ -57,7 +57,7 @@ def train_property(
 
     from training.config import PropertyConfig
     from training.config_file import read_config
-    from training.property import train_property as train_model
+    from training.property.task import train_property as train_model
 
     settings = read_config(config, PropertyConfig)
     train_model(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
@@ -79,7 +79,7 @@ def train_field(
 
     from training.config import FieldConfig
     from training.config_file import read_config
-    from training.field import train_field as train_network
+    from training.field.task import train_field as train_network
 
     settings = read_config(config, FieldConfig)
     train_network(replace(settings, store=tuple(store)) if store else settings, run, resume=resume)
@@ -111,27 +111,27 @@ def evaluate(
 
     Example: `rhoflow evaluate run molecules.zarr --beside published --rotations 4`
     """
-    from training.field_model import holds_field_model
+    from training.field.model import holds_field_model
 
     if holds_field_model(run):
-        from flows.field_evaluation import check_field_options, evaluate_field
+        from flows.field.evaluation import check_field_options, evaluate_field
 
         check_field_options(run, beside=beside or (), rotations=rotations)
         judged = evaluate_field(run, store, split=split)
         print((run / "evaluation.json").read_text() if as_json else judged)
         return
-    from training.property_model import holds_property_model
+    from training.property.model import holds_property_model
 
     if holds_property_model(run):
-        from training.property_evaluation import evaluate_property
+        from training.property.evaluation import evaluate_property
 
         if beside:
             raise RequestError(f"{run} predicts properties: leave out --beside, and see `rhoflow compare`")
         scores = evaluate_property(run, store, split=split, rotations=rotations)
         print((run / "evaluation.json").read_text() if as_json else scores)
         return
-    from training.evaluation import evaluate_superres
-    from training.spreads import evaluate_expectations
+    from training.superres.evaluation import evaluate_superres
+    from training.superres.spreads import evaluate_expectations
 
     evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
     foresight = f"\n{evaluate_expectations(run, store)}" if split == "test" else ""
@@ -159,14 +159,14 @@ def compare(
 
     claim_comparison(read_comparison(config), run, resume)  # a wrong config ends here, before any server starts
     if find_spec("prefect") is None:
-        from flows.compare import compare as compare_plainly
+        from flows.comparison.compare import compare as compare_plainly
 
         print(compare_plainly(config, run, workers, resume=True))
     else:
-        from flows.prefect_settings import configure_prefect
+        from flows.workers.prefect_settings import configure_prefect
 
         configure_prefect()
-        from flows.compare_flow import compare_models
+        from flows.comparison.flow import compare_models
 
         print(compare_models(config, run, workers))
 
@@ -207,21 +207,21 @@ def predict(
     import json
     from dataclasses import asdict
 
-    from training.field_model import holds_field_model
+    from training.field.model import holds_field_model
 
     if holds_field_model(Path(run)):
-        from flows.predict_field import WantedField, predict_field
+        from flows.field.predict import WantedField, predict_field
 
         if not isinstance(out, Path):
             raise RequestError(f"{out}: fields are written as files on this machine: name a path")
         print(predict_field(WantedField(Path(run), input, out, format, channel, spacing_angstrom, level, to)))
         return
-    from flows.predict import Wanted
-    from flows.predict import predict as predict_densities
+    from flows.prediction.predict import Wanted
+    from flows.prediction.predict import predict as predict_densities
 
     wanted = Wanted(run, input, out, format, smiles, id, memory_gib)
     if str(out).endswith(".zarr"):
-        from flows.predict_store import predict_store
+        from flows.prediction.predict_store import predict_store
         from flows.status import describe_status, status_json
 
         status = predict_store(wanted, BEGUN)

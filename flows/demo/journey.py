@@ -14,8 +14,8 @@ def travel(folder: Path, build: Callable[[Path, Path], None]) -> None:
     from flows.report.page import write_report
     from training.config import SuperresConfig
     from training.config_file import read_config
-    from training.evaluation import evaluate_superres
-    from training.superres import train_superres
+    from training.superres.evaluation import evaluate_superres
+    from training.superres.task import train_superres
 
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import re
 from html import escape
 from pathlib import Path
 
-from flows.compare import PLOT
+from flows.comparison.compare import PLOT
 from flows.report.html import paragraph, section, table
 from flows.report.page import STYLE
 from storage.errors import RequestError

@@ -102,7 +102,7 @@ def region_figure(evaluation: dict[str, Any], regions: str, title: str) -> go.Fi
 
 def _choose_colours(methods: list[str]) -> dict[str, str]:
     """Of guess, model and other runs; what has learnt nothing has none."""
-    from training.methods import INTERPOLATIONS
+    from training.superres.methods import INTERPOLATIONS
 
     runs = [name for name in methods if name not in ("guess", "model", *INTERPOLATIONS)]
     return {"guess": OCHRE, "model": TEAL, **{name: OTHERS[k % len(OTHERS)] for k, name in enumerate(runs)}}

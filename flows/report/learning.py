@@ -44,7 +44,7 @@ def read_run(run: Path) -> Run:
 
 def predict_shown(dataset: Dataset, run: Path, ids: list[str]) -> list[Shown]:
     """The samples with what the run's best model makes of them."""
-    from training.evaluation import predict_sample
+    from training.superres.evaluation import predict_sample
     from training.trained import load_model
 
     model = load_model(run)

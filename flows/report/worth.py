@@ -47,7 +47,7 @@ def worth(evaluation: dict[str, Any]) -> list[str]:
 
 
 def _verdict(evaluation: dict[str, Any]) -> str:
-    from training.evaluation import compare_errors  # torch comes with it: only where there is a run
+    from training.superres.evaluation import compare_errors  # torch comes with it: only where there is a run
 
     guess, model, factor = (evaluation[key] for key in ("guess_nmae", "model_nmae", "factor"))
     median = _percent(float(np.median([sample["methods"]["model"]["nmae"] for sample in evaluation["samples"]])))

@@ -20,15 +20,15 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
-from flows.field_evaluation import describe_scores, score_all
+from flows.field.evaluation import describe_scores, score_all
 from pipeline.units import BOHR_PER_ANGSTROM
 from storage.schema import FloatArray, IntArray
 from training.config import FieldConfig
 from training.config_file import read_config
-from training.field import Material, measure_psnr, train_material
-from training.field_model import load_field_model
-from training.field_read import Values, open_reader
-from training.field_scenes import Fields, build_scene, read_fields
+from training.field.model import load_field_model
+from training.field.read import Values, open_reader
+from training.field.scenes import Fields, build_scene, read_fields
+from training.field.task import Material, measure_psnr, train_material
 
 REFERENCE = Path(__file__).parents[3] / "shared/reference"
 COMPLEXES, MAPS = REFERENCE / "complexes", REFERENCE / "maps"

@@ -62,7 +62,7 @@ def import_engines() -> None:
 def start_child() -> None:
     """The imports of this process, and its child with its own: a longer build pays them once."""
     import flows.shard  # noqa: F401
-    from flows.isolation import borrow_child
+    from flows.workers.isolation import borrow_child
 
     with borrow_child(8) as child:
         child.run(import_engines, seconds=600)
@@ -75,8 +75,8 @@ def wait_for_line() -> None:
 def compute_with_fleet(store: Path) -> None:
     """The computing stage of `rhoflow build`, without Prefect's pages."""
     from flows.compute import compute_missing
-    from flows.fleet import open_cluster
     from flows.status import RunRecord
+    from flows.workers.fleet import open_cluster
 
     with open_cluster(WORKERS, None) as client:
         addresses = [*client.scheduler_info(n_workers=-1)["workers"]]

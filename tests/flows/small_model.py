@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from flows.predict import Wanted
+from flows.prediction.predict import Wanted
 from tests.flows.small_build import build_here
 from training.config import SuperresConfig
-from training.superres import train_superres
+from training.superres.task import train_superres
 
 RECIPE = """
 [source]

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.cluster import Address, ProfileError, Slurm, read_profile
-from flows.fleet import count_slots, open_cluster
+from flows.workers.cluster import Address, ProfileError, Slurm, read_profile
+from flows.workers.fleet import count_slots, open_cluster
 from tests.flows.small_build import command, environment, rhoflow, write_recipe
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.compare_stores import compare_stores
+from flows.care.compare_stores import compare_stores
 from storage.identity import identify
 from storage.plan import read_plan
 from storage.reader import open_dataset

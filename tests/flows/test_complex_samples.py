@@ -14,7 +14,7 @@ from storage.reader import Dataset, open_dataset
 from tests.flows.small_build import build_here, rhoflow
 from tests.pipeline.complex_files import PENTAVALENT, write_ligand, write_protein
 from training.catalog import read_catalog
-from training.channel_boxes import check_atoms_fit
+from training.property.channel_boxes import check_atoms_fit
 
 RECIPE = """
 [source]

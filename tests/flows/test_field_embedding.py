@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.field_embedding import fit_ridge, probe_property
+from flows.field.embedding import fit_ridge, probe_property
 from pipeline.lipophilicity import crippen_logp
 
 RANDOM = np.random.default_rng(4)

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.compare_stores import compare_stores
+from flows.care.compare_stores import compare_stores
+from flows.care.recompute import recompute_samples
 from flows.prepare import plan_source
 from flows.recipe import read_recipe, recipe_values
-from flows.recompute import recompute_samples
 from flows.shard import compute_shard
 from flows.source import describe_changes
 from flows.status import RunRecord

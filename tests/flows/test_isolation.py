@@ -17,8 +17,8 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 
-from flows.attempts import KILLS
-from flows.isolation import Child, Report, borrow_child
+from flows.workers.attempts import KILLS
+from flows.workers.isolation import Child, Report, borrow_child
 from pipeline.failures import Crashed, NotConverged, OutOfMemory, TimedOut
 
 

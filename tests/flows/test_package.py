@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.compare_stores import compare_stores
+from flows.care.compare_stores import compare_stores
 from flows.estimate import estimate_build
 from flows.recipe import read_recipe
 from flows.report.head import describe

@@ -9,7 +9,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from flows.predict import FIELD, predict
+from flows.prediction.predict import FIELD, predict
 from flows.recipe import parse_recipe
 from pipeline.collocation import integrate_density
 from pipeline.conformers import conform
@@ -20,7 +20,7 @@ from storage.reader import open_dataset
 from storage.schema import Molecule
 from tests.flows.small_build import build_here, rhoflow
 from tests.flows.small_model import RECIPE, SMILES, want
-from training.calibration import read_calibration
+from training.superres.calibration import read_calibration
 from training.trained import PRETRAINED, load_model
 
 XYZ = "3\nwater\nO 0.0 0.0 0.1173\nH 0.0 0.7572 -0.4692\nH 0.0 -0.7572 -0.4692\n"

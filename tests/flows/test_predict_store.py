@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 import zarr
 
+from flows.care.recompute import recompute_samples
 from flows.engines import build_engines
-from flows.model_engine import ModelEngine
-from flows.predict import FIELD, Wanted, predict
-from flows.predict_store import predict_store
+from flows.prediction.model_engine import ModelEngine
+from flows.prediction.predict import FIELD, Wanted, predict
+from flows.prediction.predict_store import predict_store
 from flows.recipe import read_recipe
-from flows.recompute import recompute_samples
 from pipeline.formats import read_npz
 from storage.errors import RequestError
 from storage.header import read_header

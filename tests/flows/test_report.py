@@ -14,8 +14,8 @@ from storage.objects import read_record
 from storage.reader import open_dataset
 from tests.flows.small_build import rhoflow, write_recipe
 from training.config import SuperresConfig
-from training.evaluation import compare_errors, evaluate_superres
-from training.superres import train_superres
+from training.superres.evaluation import compare_errors, evaluate_superres
+from training.superres.task import train_superres
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=alert(1)>&"

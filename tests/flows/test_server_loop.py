@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from flows.server_loop import STARTER
+from flows.workers.server_loop import STARTER
 
-SERVE = "from flows.server_loop import new_event_loop; new_event_loop().close(); print('serves')"
+SERVE = "from flows.workers.server_loop import new_event_loop; new_event_loop().close(); print('serves')"
 
 
 def end_of_server(starter: int) -> "subprocess.CompletedProcess[str]":

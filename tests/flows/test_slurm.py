@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-import flows.array
-from flows.array import Jobs, JobsError, await_job, submit_jobs
-from flows.cluster import read_array
-from flows.fleet import open_cluster
+import flows.workers.array
+from flows.workers.array import Jobs, JobsError, await_job, submit_jobs
+from flows.workers.cluster import read_array
+from flows.workers.fleet import open_cluster
 from storage.identity import identify
 from storage.seal import is_sealed
 from tests.flows.small_build import command, environment, rhoflow, write_recipe
@@ -281,8 +281,8 @@ def test_of_a_job_that_slurm_forgot_the_store_is_asked(tmp_path: Path) -> None:
 def test_a_silent_slurm_is_named_once_and_then_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slurm.conf").touch()  # names no controller
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    monkeypatch.setattr(flows.array, "SECONDS_BETWEEN_LOOKS", 0.1)
-    monkeypatch.setattr(flows.array, "PATIENCE", 1.0)
+    monkeypatch.setattr(flows.workers.array, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(flows.workers.array, "PATIENCE", 1.0)
     said: list[str] = []
     with pytest.raises(JobsError, match="has not answered for"):
         await_job(Jobs("1", "2", "3", tmp_path), "1", said.append, never)

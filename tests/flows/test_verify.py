@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.repair import DIFFERENT, IDENTICAL, LOST, RESTORED, repair_store
+from flows.care.repair import DIFFERENT, IDENTICAL, LOST, RESTORED, repair_store
 from storage.header import read_header
 from storage.identity import identify
 from storage.layout import HEADER, receipt_key, source_copy_key, source_key

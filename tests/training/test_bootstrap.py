@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from training.bootstrap import bootstrap_mean, bootstrap_ratio
-from training.regions import name_bins
-from training.scores import Errors, Score
-from training.summary import summarise
+from training.superres.regions import name_bins
+from training.superres.scores import Errors, Score
+from training.superres.summary import summarise
 
 
 def test_intervals_of_normal_samples_cover_the_true_mean_as_often_as_they_say() -> None:

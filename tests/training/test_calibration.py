@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 
 from storage.errors import RequestError
 from tests.training.test_superres import QUICK
-from training.calibration import (
+from training.publish import publish
+from training.superres.calibration import (
     Calibration,
     Sign,
     correlate_ranks,
@@ -19,10 +20,9 @@ from training.calibration import (
     read_calibration,
     write_calibration,
 )
-from training.evaluation import evaluate_superres
-from training.publish import publish
-from training.spreads import evaluate_expectations
-from training.superres import train_superres
+from training.superres.evaluation import evaluate_superres
+from training.superres.spreads import evaluate_expectations
+from training.superres.task import train_superres
 from training.trained import load_model
 
 

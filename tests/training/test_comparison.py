@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.compare import compare
+from flows.comparison.compare import compare
 from storage.errors import RequestError, StoreError
 from storage.identity import fingerprint
 from tests.training.gaussians import make_conformer, write_conformers, write_store
@@ -24,9 +24,9 @@ from training.catalog import read_catalog
 from training.comparison.config import read_comparison
 from training.comparison.trial import Trial
 from training.config import SuperresConfig
-from training.evaluation import evaluate_superres
 from training.subsets import choose_molecules
-from training.superres import train_superres
+from training.superres.evaluation import evaluate_superres
+from training.superres.task import train_superres
 from training.tensor_files import read_tensors
 from training.trained import load_model
 
@@ -125,7 +125,8 @@ def test_cells_in_processes_of_their_own_give_the_same(store: Path, compared: Pa
 def test_a_killed_comparison_goes_on_to_the_same_table(store: Path, compared: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, store)
     script = (
-        "import torch; torch.set_num_threads(1); from pathlib import Path; from flows.compare import compare; "
+        "import torch; torch.set_num_threads(1); from pathlib import Path; "
+        "from flows.comparison.compare import compare; "
         f"compare(Path({str(config)!r}), Path({str(tmp_path / 'run')!r}), 1, True)"
     )
     for wanted in ("narrow/4/1/checkpoint.pt", "narrow/8/1/judged.json", "wide/4/2/best.pt"):

@@ -15,11 +15,11 @@ from storage.reader import open_dataset
 from tests.training.gaussians import write_store
 from tests.training.wavefunction_store import RECIPE, build_recipe
 from training.config import SuperresConfig
-from training.evaluation import Evaluation, evaluate_superres
-from training.methods import INTERPOLATIONS
 from training.models.interpolation import coarsen, interpolate_fourier
-from training.regions import DISTANCES
-from training.superres import train_superres
+from training.superres.evaluation import Evaluation, evaluate_superres
+from training.superres.methods import INTERPOLATIONS
+from training.superres.regions import DISTANCES
+from training.superres.task import train_superres
 
 QUICK = SuperresConfig(steps=30, batch=2, crop=16, width=4, depth=1, checkpoint_steps=30, device="cpu")
 

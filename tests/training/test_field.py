@@ -16,11 +16,11 @@ from training.catalog import read_catalog
 from training.checkpoint import LAST, claim_run
 from training.config import FieldConfig
 from training.config_file import config_values, parse_config
-from training.field import FieldTask, measure_psnr, read_material, train_field
-from training.field_boxes import FieldBatch, FieldBoxes, grid_axis, name_latents
-from training.field_model import load_field_model
-from training.field_scaling import make_scaling
-from training.field_scenes import Scene, StoredScenes, build_scene, read_fields
+from training.field.boxes import FieldBatch, FieldBoxes, grid_axis, name_latents
+from training.field.model import load_field_model
+from training.field.scaling import make_scaling
+from training.field.scenes import Scene, StoredScenes, build_scene, read_fields
+from training.field.task import FieldTask, measure_psnr, read_material, train_field
 from training.loop import train
 from training.losses import Share
 from training.parallel import assemble_team

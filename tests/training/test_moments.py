@@ -5,7 +5,7 @@ import pytest
 from scipy.special import erf
 
 from storage.schema import FloatArray, Grid
-from training.moments import Moments, moments_of_difference
+from training.superres.moments import Moments, moments_of_difference
 
 DEBYE = 4.80320471  # 1 e·Å (CODATA 2018)
 ANGSTROM = 1 / 0.529177210903  # bohr

@@ -18,17 +18,17 @@ from tests.training.property_store import build_chains
 from tests.training.test_processes import check_alike, finish, start
 from training.batch import Draw
 from training.catalog import read_catalog
-from training.channel_boxes import ChannelBoxes, find_channels
 from training.config import PropertyConfig
-from training.evaluation import evaluate_superres
-from training.labels import read_labels
 from training.models.bands import blur
 from training.models.voxel_cnn import VoxelArchitecture, VoxelNetwork, find_centre, pool
 from training.parallel import Team
-from training.property import GUESS, PropertyTask, describe_all, train_property
-from training.property_evaluation import evaluate_property
-from training.property_fit import TREES, fit_forest, fit_guess
-from training.property_model import load_property_model
+from training.property.channel_boxes import ChannelBoxes, find_channels
+from training.property.evaluation import evaluate_property
+from training.property.fit import TREES, fit_forest, fit_guess
+from training.property.labels import read_labels
+from training.property.model import load_property_model
+from training.property.task import GUESS, PropertyTask, describe_all, train_property
+from training.superres.evaluation import evaluate_superres
 from training.symmetries import ROTATIONS, turn
 from training.tensor_files import read_tensors, write_tensors
 

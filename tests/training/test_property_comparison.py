@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.compare import compare
+from flows.comparison.compare import compare
 from storage.errors import RequestError
 from tests.training.property_store import build_chains
 from training.comparison.kind import Judge
 from training.comparison.property import Property
 from training.config import PropertyConfig
 from training.parallel import Team
-from training.property_evaluation import evaluate_property
+from training.property.evaluation import evaluate_property
 
 CONFIG = """
 kind = "property"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from storage.schema import Grid
-from training.regions import DISTANCES, find_regions, name_bins
+from training.superres.regions import DISTANCES, find_regions, name_bins
 
 GRID = Grid((12, 16, 14), (0.6, 0.6, 0.6), (-3.3, -4.5, -3.9))
 NUMBERS = np.array([8, 1, 1])

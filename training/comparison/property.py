@@ -11,14 +11,14 @@ from storage.errors import RequestError
 from storage.objects import Location
 from storage.schema import FloatArray
 from training.catalog import read_catalog
-from training.channel_boxes import find_channels
 from training.comparison.kind import Judge, Judgement, Scores
 from training.config import PropertyConfig
-from training.labels import name_unit, read_labels
 from training.loop import Task
 from training.parallel import Team
-from training.property import FITTED, PropertyTask, check_labels, measure_labels, train_property
-from training.property_evaluation import PropertyEvaluation, check_known, check_rotations, evaluate_property
+from training.property.channel_boxes import find_channels
+from training.property.evaluation import PropertyEvaluation, check_known, check_rotations, evaluate_property
+from training.property.labels import name_unit, read_labels
+from training.property.task import FITTED, PropertyTask, check_labels, measure_labels, train_property
 from training.subsets import choose_molecules
 
 MEAN = "mean predictor"

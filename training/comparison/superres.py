@@ -12,13 +12,13 @@ from training.catalog import read_catalog
 from training.checkpoint import claim_run
 from training.comparison.kind import Judge, Judgement, Scores
 from training.config import SuperresConfig
-from training.evaluation import Evaluation, evaluate_superres
 from training.loop import Task
-from training.methods import MODEL
 from training.parallel import Team, assemble_team
-from training.scores import Errors
 from training.subsets import choose_molecules
-from training.superres import SuperresTask, train_superres
+from training.superres.evaluation import Evaluation, evaluate_superres
+from training.superres.methods import MODEL
+from training.superres.scores import Errors
+from training.superres.task import SuperresTask, train_superres
 from training.trained import load_model, locate_run, save_model
 
 MEASURES: Mapping[str, Callable[[Errors], float]] = {

@@ -1,0 +1,171 @@
+"""What the training of a super-resolution model is made of: its stores, its network, its loss, its validation."""
+
+import hashlib
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from storage.errors import RequestError, StoreError
+from storage.reader import Dataset
+from training.batch import Batch, Boxes, Draw, find_electrons
+from training.catalog import Catalog, read_catalog
+from training.checkpoint import Stores, claim_run
+from training.config import SuperresConfig
+from training.kept import GIB
+from training.loop import train
+from training.losses import Share, charge_loss, density_loss
+from training.metrics import nmae
+from training.models.build import Network, build_network, describe_network
+from training.models.prediction import predict_density
+from training.parallel import Team, assemble_team
+from training.stored import Cutting, StoredBoxes
+from training.stream import Stream, StreamSettings
+from training.subsets import choose_molecules
+from training.superres.spreads import calibrate
+from training.superres.start import add_origins, load_start
+from training.trained import Model, Origin, load_model, save_model
+from training.wavefunctions import WavefunctionBoxes
+
+
+def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -> None:
+    """Train, or with `resume` go on; `run` then holds config, last state, best model, its calibration and history.
+
+    Raises RequestError where `run` holds another training, StoreError where a store lacks what is needed.
+    """
+    if not config.store:
+        raise RequestError(f'{run}: no store is named: add store = "PATH" to the config, or give --store PATH')
+    with assemble_team(config.device) as team:
+        task = SuperresTask(config, run, team)
+        claim_run(run, config, resume, team)
+        train(task, config, run, team)
+        if team.leads:
+            model = load_model(run)
+            model.network.to(team.device)
+            calibrate(run, model, task.whole, task.electrons)
+
+
+class SuperresTask:
+    """A guess in, the target out."""
+
+    def __init__(self, config: SuperresConfig, run: Path, team: Team) -> None:
+        self.config, self.run, self.team = config, run, team
+        channels = (config.input, config.target) if config.voxels == "stored" else ()
+        training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
+        training = choose_molecules(training, config.molecules)
+        self.training, self.validation = training, choose_samples(validation, config.validation_samples)
+        self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
+        known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
+        self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
+        self.origin = describe_origin(config.input, config.target, training, validation)
+        self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
+        torch.manual_seed(config.seed)
+        network = _build(config, find_peak(training.datasets, config.input))
+        if config.start:
+            model = load_start(config.start, network, self.origin)
+            network, self.origin = model.network.train(), add_origins(self.origin, model.origin)
+        self.network: nn.Module = network
+
+    def batches(self, step: int) -> Generator[Batch]:
+        config, team = self.config, self.team
+        multiple = config.factor if config.crop else cast(Network, self.network).multiple
+        boxes = self._open_boxes(self.training, config.crop, multiple, config.turn)
+        settings = StreamSettings(
+            batch=config.batch,
+            window=config.window,
+            seed=config.seed,
+            by_class=not config.crop,
+            rank=team.rank,
+            world=team.world,
+            workers=config.workers,
+            device=team.device,
+        )
+        return Stream(boxes, self.training, settings).batches(step)
+
+    def measure(self, network: nn.Module, batch: Batch) -> Share:
+        batch = batch if batch.ids else make_vacuum(batch)
+        density = cast(Tensor, network(batch.guess))
+        share = density_loss(self.config.loss, density, batch.target, batch.judged)
+        if not self.config.charges:
+            return share
+        charges = charge_loss(density, batch.target, batch.judged)
+        return Share(share.total + self.config.charges * charges.total, share.weight)
+
+    def validate(self, network: nn.Module) -> float:
+        """Mean NMAE over whole boxes."""
+        samples = self.team.share_out(list(range(len(self.validation))))
+        return float(np.mean(self.team.collect([self._score(network, sample) for sample in samples])))
+
+    def describe(self, score: float) -> str:
+        return f"lowest validation NMAE {100 * score:.3f} %"
+
+    def keep(self, network: nn.Module, step: int) -> None:
+        save_model(self.run, Model(cast(Network, network), self.origin, step))
+
+    def _score(self, network: nn.Module, sample: int) -> float:
+        box = self.whole.read([Draw(sample, 0)])
+        electrons = find_electrons(box, self.electrons[sample])
+        density = predict_density(cast(Network, network), box.guess[0].cpu().numpy(), electrons, box.volume)
+        return nmae(density, box.target[0].cpu().numpy())
+
+    def _open_boxes(self, catalog: Catalog, crop: int, multiple: int, turn: bool) -> Boxes:
+        config, device = self.config, self.team.device
+        cutting, kept = Cutting(crop, multiple, turn, config.seed), int(config.kept_gib * GIB)
+        if config.voxels == "device":
+            return WavefunctionBoxes(catalog, config.input, config.target, cutting, device, kept_bytes=kept)
+        pinned = device.type == "cuda"
+        return StoredBoxes(catalog, config.input, config.target, cutting, pinned=pinned, kept_bytes=kept)
+
+
+def make_vacuum(batch: Batch) -> Batch:
+    """One empty box, judged nowhere, for a process whose part of a batch is none: it has to take the step too."""
+    empty = batch.guess.new_zeros((1, *batch.guess.shape[1:]))
+    return Batch((), empty, empty, empty.bool(), batch.volume)
+
+
+def choose_samples(catalog: Catalog, count: int) -> Catalog:
+    """So many, by a hash of their names: mostly the same ones from a store that has grown. 0: all."""
+    if not count:
+        return catalog
+    chosen = sorted(range(len(catalog)), key=lambda k: hashlib.sha256(catalog.ids[k].encode()).digest())[:count]
+    return catalog.take(np.array(sorted(chosen)))
+
+
+def describe_origin(input: str, target: str, training: Catalog, validation: Catalog) -> Origin:
+    groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
+    stores = [str(dataset.store) for dataset in training.datasets]
+    recipe = training.datasets[0].attributes["recipe"]
+    return Origin(stores, input, target, training.spacing, groups, training.elements, recipe)
+
+
+def find_peak(datasets: Sequence[Dataset], input: str) -> float:
+    """The input's largest value in the training split, electrons/bohr³: the scale of the network's features."""
+    peak = max(float(dataset.attributes["statistics"][input]["maximum"]) for dataset in datasets)
+    if not peak > 0:
+        raise StoreError(
+            f"{datasets[0].store}: channel {input!r} is empty in the training split (its largest value is {peak})"
+        )
+    return peak
+
+
+def _build(config: SuperresConfig, peak: float) -> Network:
+    """Raises RequestError where crops of the config do not suit the network."""
+    architecture = describe_network(
+        config.model,
+        factor=config.factor,
+        width=config.width,
+        depth=config.depth,
+        levels=config.levels,
+        peak=peak,
+        fine_inputs=config.fine_inputs,
+    )
+    network = build_network(architecture)
+    if config.crop % network.multiple:
+        near = config.crop - config.crop % network.multiple + network.multiple
+        raise RequestError(
+            f"crop = {config.crop}: model = {config.model!r} needs a multiple of {network.multiple}; use {near}"
+        )
+    return network
