@@ -171,10 +171,10 @@ class Dataset:
         """The tables of all samples planned in a size class, the failed ones too; rows as the table's `sample`."""
         return read_tables(self._root[class_key(cells)])
 
-    def count_fields(self, channel: str) -> int:
-        """One, or one for each atom type."""
+    def field_types(self, channel: str) -> tuple[str, ...]:
+        """The atom type that each field of a channel is of; () where it is one field of no type."""
         types: Any = self._root[class_key(self.size_classes[0])][channel].attrs.get("types")
-        return len(types) if types else 1
+        return tuple(types or ())
 
     def shard_samples(self, cells: int) -> int:
         """How many samples of a size class lie in one stored object."""

@@ -35,7 +35,7 @@ shard_samples = 8
 """
 
 
-def build_chains(folder: Path) -> Dataset:
+def build_chains(folder: Path, recipe: str = RECIPE) -> Dataset:
     """Forty-odd molecules; `rare_D` is known of every third only."""
     chains = [chain for length in (1, 2, 3, 4) for chain in product("CNO", repeat=length)]
     chosen = [chain for chain in chains if chain <= chain[::-1]]
@@ -43,4 +43,4 @@ def build_chains(folder: Path) -> Dataset:
         f"{''.join(chain)},{''.join(chain)},{sum(WORTH[atom] for atom in chain)},{len(chain) if not k % 3 else ''},a"
         for k, chain in enumerate(chosen)
     ]
-    return build_table(folder, "\n".join(["name,smiles,worth_kcal,rare_D,word", *rows]) + "\n", RECIPE)
+    return build_table(folder, "\n".join(["name,smiles,worth_kcal,rare_D,word", *rows]) + "\n", recipe)

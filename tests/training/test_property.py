@@ -1,6 +1,7 @@
 """Property models learn from voxels what the mean does not know, and go on after a kill as if nothing had happened."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from storage.errors import RequestError, RhoflowError, StoreError
 from storage.reader import Dataset
-from tests.training.property_store import build_chains
+from tests.training.property_store import RECIPE, build_chains
 from tests.training.test_processes import check_alike, finish, start
 from training.batch import Draw
 from training.catalog import read_catalog
@@ -192,6 +193,17 @@ def test_an_unknown_channel_is_named_with_those_there_are(chains: Dataset, tmp_p
         train_property(on(chains, QUICK, representation=("charge",)), tmp_path)
 
 
+def test_other_atom_types_are_refused(chains: Dataset, tmp_path: Path) -> None:
+    other = build_chains(tmp_path / "other", RECIPE.replace('"H", "C", "N", "O"', '"C", "H", "N", "O"'))
+    config = on(chains, QUICK, representation=("density", "atoms"), steps=0)
+    fault = f"{other.store}: channel 'atom_types' is of C, H, N, O, other, not of H, C, N, O, other: build it with"
+    with pytest.raises(StoreError, match=re.escape(fault)):
+        train_property(replace(config, store=(chains.store, other.store)), tmp_path / "both")
+    train_property(config, tmp_path / "run")
+    with pytest.raises(StoreError, match=re.escape(fault)):
+        evaluate_property(tmp_path / "run", other.store)
+
+
 def test_atoms_outside_the_cube_are_refused(chains: Dataset, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"samples, the first of them .* have atoms outside a cube of 4 cells"):
         train_property(on(chains, QUICK, cells=4), tmp_path)
@@ -269,6 +281,15 @@ def test_a_blur_is_that_of_scipy() -> None:
     field = np.random.default_rng(1).random((1, 2, 9, 9, 9))
     expected = gaussian_filter(field, 1.7, mode="constant", truncate=8, axes=(2, 3, 4))
     assert blur(torch.from_numpy(field), 1.7).numpy() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("scaling", ["none", "root", "log"])
+def test_fields_below_zero_are_scaled_as_those_above(scaling: str) -> None:
+    scale = VoxelNetwork(VoxelArchitecture((scaling,), (2.0,), (1.0,), 8, 2, 1, 3, 1)).scale
+    fields = torch.tensor([-2.0, -1e-3, 0.0, 1e-3, 2.0]).reshape(1, 1, 5, 1, 1)
+    found = scale(fields).flatten()
+    assert torch.equal(found, -found.flip(0))
+    assert found[[0, 2, 4]].tolist() == pytest.approx([-1, 0, 1])
 
 
 def test_the_depth_of_a_union_is_the_sum_of_its_parts() -> None:

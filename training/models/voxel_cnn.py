@@ -114,7 +114,7 @@ class VoxelNetwork(nn.Module):
     def scale(self, fields: Tensor) -> Tensor:
         """Parts of their peaks u: u, √u, log(1 + u/ε)/log(1 + 1/ε) or log(1 − (1 − ε)u)/log(ε), with ε = 10⁻³.
 
-        Each is 0 in vacuum and 1 at the peak. The last (depth) is nearly the sum over atoms of what a smooth union
+        Each is 0 in vacuum and 1 at the peak, and −1 at minus the peak, as in maps. The last (depth) is nearly the sum over atoms of what a smooth union
         of them, 1 − Π(1 − o), is made from.
         """
         parts = self._divide(fields)
@@ -155,9 +155,9 @@ def _scale(parts: Tensor, scaling: str) -> Tensor:
         case "none":
             return parts
         case "root":
-            return torch.sqrt(parts)
+            return parts.sign() * parts.abs().sqrt()
         case "log":
-            return torch.log1p(parts / RESOLVED) / math.log1p(1 / RESOLVED)
+            return parts.sign() * torch.log1p(parts.abs() / RESOLVED) / math.log1p(1 / RESOLVED)
         case "depth":
             return torch.log1p((RESOLVED - 1) * parts.clamp(max=1)) / math.log(RESOLVED)
     raise ValueError(f"no scaling is called {scaling!r}")

@@ -31,7 +31,12 @@ class Channel:
     """A stored field with what a network has to know of it."""
 
     name: str
-    fields: int  # one, or one for each atom type
+    types: tuple[str, ...]  # the atom type that each of its fields is of; () where it is one field
+
+    @property
+    def fields(self) -> int:
+        """How many."""
+        return len(self.types) or 1
 
 
 def find_channels(dataset: Dataset, representation: Sequence[str]) -> list[Channel]:
@@ -49,7 +54,7 @@ def _find_channel(dataset: Dataset, said: str, name: str) -> Channel:
             f"{dataset.store} has no channel {said!r}, only {', '.join(dataset.channels)}: name some of them in "
             "representation, or build a store with it: [channels] in its recipe"
         )
-    return Channel(name, dataset.count_fields(name))
+    return Channel(name, dataset.field_types(name))
 
 
 class ChannelBoxes:
@@ -69,11 +74,15 @@ class ChannelBoxes:
         seed: int = 0,
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        """`labels`: (samples, targets), NaN where unknown. Raises StoreError where atoms do not fit into the cube."""
+        """`labels`: (samples, targets), NaN where unknown.
+
+        Raises StoreError where atoms do not fit into the cube, or a store has other atom types than the channels.
+        """
         self.catalog, self.channels, self.labels, self.cells = catalog, list(channels), labels, cells
         self._turn, self._seed = turn, seed
         self._shards, self._buffers, self._kept = OpenShards(), Buffers(), KeptBoxes(kept_bytes)
         self._array = cache(self._open_array)
+        check_types(catalog, self.channels)
         check_atoms_fit(catalog, cells)
 
     def read(self, draws: Sequence[Draw]) -> Batch:
@@ -130,6 +139,18 @@ def label_batch(catalog: Catalog, labels: FloatArray, draws: Sequence[Draw], inp
     ids = tuple(catalog.ids[draw.sample] for draw in draws)
     volume = float(np.prod(catalog.spacing))
     return Batch(ids, inputs, torch.from_numpy(target), torch.from_numpy(judged), volume)
+
+
+def check_types(catalog: Catalog, channels: Sequence[Channel]) -> None:
+    """Raises StoreError naming a store whose fields are of other atom types than a network's input."""
+    for dataset in catalog.datasets:
+        for channel in channels:
+            types = dataset.field_types(channel.name)
+            if types != channel.types:
+                raise StoreError(
+                    f"{dataset.store}: channel {channel.name!r} is of {', '.join(types)}, not of "
+                    f"{', '.join(channel.types)}: build it with the same atom_type_elements"
+                )
 
 
 def check_atoms_fit(catalog: Catalog, cells: int) -> None:

@@ -96,7 +96,7 @@ def _read_model(content: Mapping[str, Any]) -> PropertyModel:
     kind = values.pop("kind")
     network = build_property_network(kind, _read_values(KINDS[kind][0], values))
     network.load_state_dict(content["weights"])
-    channels = tuple(Channel(**channel) for channel in content["channels"])
+    channels = tuple(_read_values(Channel, channel) for channel in content["channels"])
     standard, origin = (_read_values(kind, content[key]) for kind, key in ((Standard, "standard"), (Origin, "origin")))
     return PropertyModel(kind, network.eval(), channels, standard, origin, content["step"])
 
