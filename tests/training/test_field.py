@@ -23,7 +23,7 @@ from training.field.scenes import Scene, StoredScenes, build_scene, read_fields
 from training.field.task import FieldTask, measure_psnr, read_material, train_field
 from training.loop import train
 from training.losses import Share
-from training.parallel import assemble_team
+from training.parallel import Team, assemble_team
 from training.tensor_files import read_tensors
 
 SMILES = {"methanol": "CO", "formaldehyde": "C=O", "fluoromethane": "CF", "water": "O"}
@@ -92,6 +92,19 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(store: Path, tmp_pa
     train_field(config, tmp_path / "broken", resume=True)
     whole, broken = (read_tensors(tmp_path / name, LAST)["network"] for name in ("whole", "broken"))
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def test_a_process_without_a_part_of_a_batch_adds_nothing_to_the_loss(store: Path, tmp_path: Path) -> None:
+    config = replace(TINY, store=(str(store),), batch=2)
+    shares = []
+    for rank in range(3):
+        task = FieldTask(config, tmp_path, Team(torch.device("cpu"), rank, 3), read_material(config, tmp_path))
+        shares.append(task.measure(task.network, next(task.batches(0))))
+    whole = FieldTask(config, tmp_path, Team(torch.device("cpu")), read_material(config, tmp_path))
+    expected = whole.measure(whole.network, next(whole.batches(0)))
+    assert shares[2] == (0, 0)
+    assert sum(share.total.item() for share in shares) == pytest.approx(expected.total.item(), rel=1e-5)
+    assert sum(share.weight.item() for share in shares) == expected.weight.item()
 
 
 class Interrupted(FieldTask):

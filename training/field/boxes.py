@@ -26,6 +26,7 @@ class FieldBatch:
     source: Tensor  # what latents are made from: (batch, 3), or (batch, fields, n, n, n); see FieldNetwork.encode
     axes: tuple[Tensor, Tensor, Tensor]  # (batch, m) each, in boxes that reach from −1 to 1
     target: Tensor  # (batch, fields, m, m, m), what is to be learned
+    counts: bool = True  # False of a process that has no part of a batch, and only keeps step with the others
 
 
 class FieldBoxes:

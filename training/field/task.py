@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -104,13 +104,14 @@ class FieldTask:
         order = Order(np.arange(count), same, min(config.batch, count), max(config.window, count), config.seed)
         for epoch, samples in order.batches(step):
             draws = [Draw(sample, epoch) for sample in samples.tolist()]
-            yield self.training.draw(draws[team.rank :: team.world] or draws[:1])
+            own = team.share_out(draws)
+            yield replace(self.training.draw(own or draws[:1]), counts=bool(own))
 
     def measure(self, network: nn.Module, batch: FieldBatch) -> Share:
         """Mean over positions and fields."""
         difference = cast(Tensor, network(batch.source, batch.axes)).float() - batch.target
         powered = difference.abs() if self.config.loss == "mae" else difference.square()
-        return Share(powered.sum(), torch.tensor(float(difference.numel()), device=difference.device))
+        return Share(powered.sum() * batch.counts, difference.new_tensor(difference.numel() * batch.counts))
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> float:

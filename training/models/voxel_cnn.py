@@ -114,8 +114,8 @@ class VoxelNetwork(nn.Module):
     def scale(self, fields: Tensor) -> Tensor:
         """Parts of their peaks u: u, √u, log(1 + u/ε)/log(1 + 1/ε) or log(1 − (1 − ε)u)/log(ε), with ε = 10⁻³.
 
-        Each is 0 in vacuum and 1 at the peak, and −1 at minus the peak, as in maps. The last (depth) is nearly the sum over atoms of what a smooth union
-        of them, 1 − Π(1 − o), is made from.
+        Each is 0 in vacuum and 1 at the peak, and −1 at minus the peak, as in maps. The last (depth) is nearly the sum
+        over atoms of what a smooth union of them, 1 − Π(1 − o), is made from.
         """
         parts = self._divide(fields)
         scaled = (_scale(parts[:, field], scaling) for field, scaling in enumerate(self.architecture.scalings))
