@@ -22,7 +22,7 @@ def test_a_config_is_read_with_its_defaults(tmp_path: Path) -> None:
     [
         ("stepz = 5", r"superres.toml: stepz = 5: unknown key; did you mean steps\?"),
         ("zzz = 5", r"zzz = 5: unknown key; the keys are store, batch, window"),
-        ("steps = 0", r"superres.toml: steps = 0: must be greater than 0"),
+        ("steps = -1", r"superres.toml: steps = -1: must be 0 or greater"),
         ("steps = 1.5", r"steps = 1.5: must be a whole number"),
         ("steps = true", r"steps = True: must be a whole number"),
         ("learning_rate = nan", r"learning_rate = nan: must be greater than 0"),
