@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -25,6 +26,8 @@ HUES = (
     "#17a2b8",
 )  # told apart by all eyes
 MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
+DASHES = ("solid", (0, (5, 2)), (0, (1.2, 1.2)))  # where hues come again
+FEW = 4  # variants whose bands can be told apart
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -44,6 +47,14 @@ NARROW = 4  # times as much at the top as at the bottom: less than that has too 
 Panel = tuple[str, str]  # judge and measure
 
 
+class Look(NamedTuple):
+    """Of a variant."""
+
+    hue: str
+    mark: str
+    dashes: str | tuple[float, tuple[float, float]]  # of its line
+
+
 def plot_comparison(comparison: Comparison, rows: Sequence[Row], file: Path) -> None:
     """One panel for each judge and measure; nothing where nothing is judged."""
     drawn = KINDS[comparison.kind].drawn
@@ -61,7 +72,7 @@ def plot_comparison(comparison: Comparison, rows: Sequence[Row], file: Path) -> 
 
 
 def _draw(comparison: Comparison, panels: Mapping[Panel, list[Row]]) -> Figure:
-    looks = {variant: (HUES[k % len(HUES)], MARKS[k % len(MARKS)]) for k, variant in enumerate(comparison.variants)}
+    looks = {variant: _look(number) for number, variant in enumerate(comparison.variants)}
     is_curve = len({row.molecules for rows in panels.values() for row in rows if row.is_trained}) > 1
     width, height = CURVE_SIZE if is_curve else (BAR_WIDTH, 1.1 + BAR_HEIGHT * max(map(len, panels.values())))
     columns = min(MOST_COLUMNS, len(panels))
@@ -80,19 +91,27 @@ def _draw(comparison: Comparison, panels: Mapping[Panel, list[Row]]) -> Figure:
     return figure
 
 
-def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str, str]]) -> None:
+def _look(number: int) -> Look:
+    turn, hue = divmod(number, len(HUES))
+    return Look(HUES[hue], MARKS[hue], DASHES[turn % len(DASHES)])
+
+
+def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, Look]) -> None:
     """Both axes logarithmic; bands are intervals over molecules, whiskers the spread over seeds."""
     trained = [row for row in rows if row.is_trained]
     sizes = sorted({row.molecules for row in trained if row.molecules})
-    for variant, (hue, mark) in looks.items():
+    alpha = 0.16 if len(looks) <= FEW else 0.04
+    for variant, look in looks.items():
         line = [row for row in trained if row.method == variant and row.molecules]
         counts, means = [row.molecules or 0 for row in line], [row.mean for row in line]
         low, high = ([getattr(row, end) or row.mean for row in line] for end in ("low", "high"))
-        axes.fill_between(counts, low, high, color=hue, alpha=0.16, linewidth=0)
+        axes.fill_between(counts, low, high, color=look.hue, alpha=alpha, linewidth=0)
         spreads = [row.spread or 0.0 for row in line]
-        axes.errorbar(
-            counts, means, spreads, color=hue, marker=mark, markersize=5, linewidth=1.8, capsize=2.5, label=variant
-        )
+        main, _, _ = axes.errorbar(
+            counts, means, spreads, color=look.hue, marker=look.mark, markersize=5, linewidth=1.8, capsize=2.5,
+            label=variant,
+        )  # fmt: skip
+        main.set_linestyle(look.dashes)
     for method in dict.fromkeys(row.method for row in rows if not row.is_trained and row.molecules):
         line = [row for row in rows if row.method == method and row.molecules]
         counts, means = [row.molecules or 0 for row in line], [row.mean for row in line]
@@ -102,7 +121,7 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    untrained = [(row, f"{row.method}, no training", looks[row.method][0]) for row in trained if row.molecules == 0]
+    untrained = [(row, f"{row.method}, no training", looks[row.method].hue) for row in trained if row.molecules == 0]
     floors = [(row, row.method, FAINT) for row in rows if not row.is_trained and row.molecules is None]
     _draw_levels(axes, [(row.mean, name, hue) for row, name, hue in (*untrained, *floors)])
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -135,10 +154,10 @@ def _spread_out(places: Sequence[float]) -> list[float]:
     return spread
 
 
-def _draw_bars(axes: Axes, rows: Sequence[Row], looks: Mapping[str, tuple[str, str]]) -> None:
+def _draw_bars(axes: Axes, rows: Sequence[Row], looks: Mapping[str, Look]) -> None:
     """From the top down: variants, then what needs no training."""
     for place, row in enumerate(rows):
-        hue = looks[row.method][0] if row.is_trained else "#c9ced6"
+        hue = looks[row.method].hue if row.is_trained else "#c9ced6"
         axes.barh(place, row.mean, color=hue, height=0.66)
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [place, place], color=INK, linewidth=1.2)
