@@ -101,6 +101,18 @@ def test_what_the_guess_leaves_is_learned(chains: Dataset, tmp_path: Path) -> No
     assert (np.nanstd(left, axis=0) > 1.02 * np.nanstd(seen, axis=0)).all()  # guesses of labels that were fitted
 
 
+def test_a_guess_of_other_data_is_fitted_anew(chains: Dataset, tmp_path: Path) -> None:
+    fitted = []
+    for strange in (False, True):
+        if strange:
+            content = read_tensors(tmp_path, GUESS)
+            write_tensors(tmp_path, GUESS, {**content, "training": content["training"] + 1, "stores": ["another"]})
+        task = PropertyTask(on(chains, QUICK), tmp_path, Team(torch.device("cpu")))
+        assert isinstance(task.network, VoxelNetwork)
+        fitted.append(task.learnt.labels)  # type: ignore[attr-defined]
+    assert np.array_equal(*fitted)
+
+
 def test_a_guess_is_made_without_the_molecules_of_its_group() -> None:
     random = np.random.default_rng(1)
     numbers, groups = random.normal(size=(60, 8)), [f"m{k // 3}" for k in range(60)]

@@ -1,7 +1,7 @@
 """Fields split into bands of lengths, and what a linear model makes of them: the guess that a network starts from.
 
 A field's differences of Gaussians tell apart what is narrow and what is wide. Their sizes and products, pooled over the
-cube, are numbers that no rotation changes, and of which properties are nearly linear functions, as of the wavelets'
+cube, are numbers that no quarter-turn changes, and of which properties are nearly linear functions, as of the wavelets'
 in Eickenberg et al., J. Chem. Phys. 148, 241732 (2018).
 """
 

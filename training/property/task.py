@@ -142,7 +142,8 @@ class PropertyTask:
 
     def _guess(self, network: VoxelNetwork, learnt: ChannelBoxes) -> None:
         """Gives the network its guess, fitted once for a run: what is learned is what that leaves of the labels."""
-        is_new = not has_object(self.run, GUESS)
+        stores = self.training.fingerprints  # a run that was killed before its first checkpoint may find others
+        is_new = not has_object(self.run, GUESS) or read_tensors(self.run, GUESS)["stores"] != stores
         self.team.wait()
         if is_new and self.team.leads:
             described = describe_all(network, learnt)
@@ -152,7 +153,8 @@ class PropertyTask:
             weights, bias, guesses = fit_guess((numbers, labels), self.training.table["group"].tolist())
             network.guess.weights.copy_(torch.from_numpy(weights))
             network.guess.bias.copy_(torch.from_numpy(bias))
-            write_tensors(self.run, GUESS, {"model": network.guess.state_dict(), "training": torch.from_numpy(guesses)})
+            fitted = {"model": network.guess.state_dict(), "training": torch.from_numpy(guesses), "stores": stores}
+            write_tensors(self.run, GUESS, fitted)
         self.team.wait()
         content = read_tensors(self.run, GUESS)
         network.guess.load_state_dict(content["model"])
