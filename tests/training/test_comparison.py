@@ -263,7 +263,7 @@ def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, t
 
 def test_learning_rates_are_chosen_by_validation(store: Path, tmp_path: Path) -> None:
     config = write_config(
-        tmp_path, store, ("molecules", "learning_rates = [1e-9, 3e-3]\nmolecules"), ("steps = 6", "steps = 30")
+        tmp_path, store, ("molecules", "learning_rates = [1e-9, 3e-3]\nmolecules"), ("steps = 6", "steps = 60")
     )
     compare(config, tmp_path / "run", workers=1, resume=False)
     tuned = json.loads((tmp_path / "run/wide/tuning/0.003/tuned.json").read_text())

@@ -17,7 +17,7 @@ from training.curves import read_lowest
 from training.loop import Diverged
 
 CONFIG, TRIAL, TUNED, JUDGED = "comparison_config.json", "trial.json", "tuned.json", "judged.json"
-TUNING_SHARE = 0.2  # of the steps of a training, for each learning rate that is tried
+TUNING_SHARE = 0.1  # of the steps of a training, for each learning rate that is tried
 
 
 @dataclass(frozen=True)
