@@ -67,6 +67,8 @@ class SuperresTask:
         if config.start:
             model = load_start(config.start, network, self.origin)
             network, self.origin = model.network.train(), add_origins(self.origin, model.origin)
+        if team.device.type == "cpu":  # a cell's features side by side: steps are a tenth to a third faster there
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.network: nn.Module = network
 
     def batches(self, step: int) -> Generator[Batch]:
