@@ -44,11 +44,12 @@ def train_model(config: Path, runs: Path, store: Location | str) -> None:
     store = locate(store)
     settings = replace(read_config(config, SuperresConfig), store=(store,))
     run = runs / fingerprint(store)[:12]
-    if is_trained(run, settings):
+    is_old = is_trained(run, settings)
+    train_superres(settings, run, resume=True)  # of an old one: is its config the same, and is it calibrated?
+    if is_old:
         get_run_logger().info("%s was trained on what %s holds: nothing to train", run, store)
-        return
-    train_superres(settings, run, resume=True)
-    get_run_logger().info("%s is trained on %s", run, store)
+    else:
+        get_run_logger().info("%s is trained on %s", run, store)
 
 
 @flow(name="rhoflow-regenerate", flow_run_name=name_run, persist_result=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from storage.reader import Dataset, open_dataset
 from storage.schema import FloatArray, Grid, IntArray
 
 SAME_SPACING = 1e-6  # relative
+
+Recipe: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def read_catalog(stores: Sequence[Location], split: str, channels: Sequence[str]
     datasets = tuple(map(open_dataset, stores))
     for dataset in datasets:
         _check_channels(dataset, channels)
-        _check_meaning(dataset, datasets[0])
+        check_meaning(dataset, str(stores[0]), datasets[0].attributes["recipe"], channels)
     pieces = [
         _read_class(dataset, number, cells, split)
         for number, dataset in enumerate(datasets)
@@ -176,19 +178,22 @@ def _check_channels(dataset: Dataset, channels: Sequence[str]) -> None:
             )
 
 
-def _check_meaning(dataset: Dataset, first: Dataset) -> None:
-    """A density of one store must be the same thing as that of another."""
-    here, there = (_describe_densities(one.attributes["recipe"]) for one in (dataset, first))
+def check_meaning(dataset: Dataset, name: str, recipe: Recipe, densities: Sequence[str]) -> None:
+    """Raises StoreError where densities of a store are not what the recipe of another one, `name`, says of them."""
+    here, there = (_describe_densities(one, densities) for one in (dataset.attributes["recipe"], recipe))
     for key, value in here.items():
-        if value != there[key]:
+        if value != there.get(key, value):
             raise StoreError(
-                f"{first.store} has {key} = {there[key]!r}, but {dataset.store} has {value!r}: "
-                "train on stores whose densities mean the same"
+                f"{name} has {key} = {there[key]!r}, but {dataset.store} has {value!r}: "
+                "bring together stores whose densities mean the same"
             )
 
 
-def _describe_densities(recipe: Mapping[str, Any]) -> dict[str, str]:
-    return {"electrons": recipe["electrons"], "sampling": recipe["grid"]["sampling"]}
+def _describe_densities(recipe: Recipe, names: Sequence[str]) -> dict[str, object]:
+    """By key; recipes of earlier versions lack some."""
+    keys = {"electrons": recipe["electrons"], "sampling": recipe["grid"]["sampling"]}
+    known = ((name, recipe["densities"].get(name, {})) for name in names)
+    return keys | {f"densities.{name}.{key}": value for name, table in known for key, value in table.items()}
 
 
 def _agree_on_spacing(datasets: Sequence[Dataset], pieces: Sequence[_Piece]) -> tuple[float, float, float]:

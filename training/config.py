@@ -69,7 +69,9 @@ class SuperresConfig(TrainingConfig):
     input: str = "guess"  # the density that the network starts from
     target: str = "target"  # the density that it learns
     voxels: str = key("stored", among=("stored", "device"))  # device: made from the kept wavefunctions
-    kept_gib: float = key(KEPT_BYTES / GIB, least=0)  # of decoded boxes; the rest is decoded anew in every epoch
+    kept_gib: float = key(
+        KEPT_BYTES / GIB, least=0
+    )  # of decoded boxes, of training and validation each; the rest is decoded anew
     crop: int = key(24, least=0)  # cells along an edge of a crop; 0 = whole boxes
     turn: bool = True  # samples are turned at random
     factor: int = key(2, among=(2, 4))  # fine cells along an edge of the coarse cells that the network works on

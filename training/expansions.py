@@ -1,14 +1,17 @@
-"""Densities expanded from the wavefunctions that stores keep, those last used in memory.
+"""Densities expanded from the wavefunctions that stores keep, in memory while there is room for them.
 
 Kept because expanding, which runs on the CPU whatever the device, costs about as much as voxelizing a small crop there.
 """
 
-from collections import OrderedDict
 from threading import Lock
+
+import numpy as np
 
 from pipeline.collocation import Expansion, expand_density
 from storage.errors import StoreError
+from storage.layout import class_key
 from storage.reader import Dataset
+from storage.schema import ElectronicState
 from training.catalog import Catalog
 
 EPSILON = 3e-7  # electrons/bohr³, of what is dropped: voxels come within 1e-6 (NMAE) of the exact ones
@@ -18,28 +21,28 @@ class KeptExpansions:
     """Two densities of every sample of a catalogue; threads may read at once."""
 
     def __init__(self, catalog: Catalog, densities: tuple[str, str], kept_bytes: int) -> None:
-        """`kept_bytes`: beyond it the sample unused for longest is dropped, and read again when due."""
+        """`kept_bytes`: what finds no room in it is read again when due, as in `KeptBoxes`."""
         self._catalog, self._densities, self._kept_bytes = catalog, densities, kept_bytes
-        self._kept: OrderedDict[int, tuple[Expansion, ...]] = OrderedDict()
-        self._bytes = 0
+        self._kept: dict[int, tuple[Expansion, ...]] = {}
+        self.bytes = 0  # of what is kept
         self._lock = Lock()
 
     def read(self, sample: int) -> tuple[Expansion, ...]:
-        """Raises StoreError for a periodic state."""
+        """Raises StoreError for a periodic state, and where the sample is damaged."""
+        kept = self._kept.get(sample)
+        if kept:
+            return kept
+        expanded = self._expand(sample)
+        size = sum(expansion.nbytes for expansion in expanded)
         with self._lock:
-            if sample not in self._kept:
-                self._kept[sample] = self._expand(sample)
-                self._bytes += _count_bytes(self._kept[sample])
-            self._kept.move_to_end(sample)
-            while self._bytes > self._kept_bytes and len(self._kept) > 1:
-                self._bytes -= _count_bytes(self._kept.popitem(last=False)[1])
-            return self._kept[sample]
+            if sample not in self._kept and self.bytes + size <= self._kept_bytes:
+                self._kept[sample] = expanded
+                self.bytes += size
+        return expanded
 
     def _expand(self, sample: int) -> tuple[Expansion, ...]:
         dataset, id = self._catalog.datasets[self._catalog.stores[sample]], self._catalog.ids[sample]
-        states = dataset[id].states
-        found = {name: states[name] for name in self._densities}
-        for name, state in found.items():
+        for name, state in (found := self._read_states(dataset, id)).items():
             if state.cell is not None:
                 raise StoreError(
                     f"{dataset.store}: density {name!r} of {id} is periodic, in a box of {state.cell} bohr, which "
@@ -47,9 +50,23 @@ class KeptExpansions:
                 )
         return tuple(expand_density(state, EPSILON) for state in found.values())
 
+    def _read_states(self, dataset: Dataset, id: str) -> dict[str, ElectronicState]:
+        try:
+            states = dataset[id].states
+            found = {name: states[name] for name in self._densities}
+        except (ValueError, RuntimeError) as error:  # checksums; and what cannot be decompressed
+            raise _explain(dataset, id, f"are damaged ({error})") from error
+        for name, state in found.items():
+            if not np.isfinite(state.orbitals).all():  # zarr-python's answer where nothing is stored
+                raise _explain(dataset, id, f"are missing ({name})")
+        return found
 
-def _count_bytes(expansions: tuple[Expansion, ...]) -> int:
-    return sum(expansion.nbytes for expansion in expansions)
+
+def _explain(dataset: Dataset, id: str, fault: str) -> StoreError:
+    cells, sample = (int(dataset.table[key][id]) for key in ("cells", "sample"))
+    place = f"{dataset.store}/{class_key(cells)}, shard {sample // dataset.shard_samples(cells)}"
+    remedy = f"`rhoflow verify {dataset.store} --repair` computes them again"
+    return StoreError(f"{place}: wavefunctions of sample {id!r} {fault}: {remedy}")
 
 
 def check_wavefunctions(dataset: Dataset, densities: tuple[str, str]) -> None:

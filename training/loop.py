@@ -1,7 +1,8 @@
 """What every training has in common: steps, validations, checkpoints, and going on after an interruption.
 
 A run that is killed and resumed has the same losses and weights as one left alone: on a CPU bit for bit, with the same
-number of threads and processes. Other numbers of processes give the same mathematics, rounded otherwise.
+number of threads and processes. Other numbers of processes give the same mathematics, rounded otherwise; but where
+whole boxes of several shapes are in one batch, each process fills its own ones up to the largest of them.
 """
 
 import math
@@ -85,7 +86,7 @@ def is_finished(step: int, history: list[Row], config: TrainingConfig) -> bool:
 
 
 def is_trained(run: Path, config: TrainingConfig) -> bool:
-    """Whether a run of this config has nothing left to do."""
+    """Whether a run of this config has no step left to take."""
     if not has_object(run, LAST):
         return False
     content = read_tensors(run, LAST)

@@ -15,7 +15,10 @@ B = TypeVar("B")
 
 
 class Stopwatch:
-    """How long steps take, and how much of that they wait for their batch: at most so much is a GPU idle for it."""
+    """How long steps take, and how much of that they wait for their batch to be read.
+
+    What a GPU copies, and voxels that it makes itself, are part of its work.
+    """
 
     def __init__(self) -> None:
         self.steps, self.waited, self._started = 0, 0.0, time.monotonic()

@@ -12,7 +12,7 @@ from storage.objects import has_object, locate, read_record, write_object, write
 from storage.reader import open_dataset
 from training.checkpoint import CONFIG
 from training.models.build import architecture_values
-from training.superres.calibration import read_calibration, write_calibration
+from training.superres.calibration import Calibration, Foresight, read_calibration, write_calibration
 from training.trained import BEST, EVALUATION, PRETRAINED, Model, load_model, save_model
 
 LARGEST = 10 * 10**6  # bytes of the weights: they lie in the repository and in the wheel
@@ -47,6 +47,7 @@ def publish(run: Path, name: str, shelf: Path = PRETRAINED) -> Path:
     calibration = read_calibration(run)
     if not has_object(run, EVALUATION) or calibration is None or calibration.foresight is None:
         raise RequestError(f"{run} was not tried on a test split yet: run `rhoflow evaluate {run} STORE` first")
+    _check_evaluation(run, model, calibration, calibration.foresight)
     if (run / BEST).stat().st_size > LARGEST:
         raise RequestError(f"{run / BEST} is larger than {LARGEST / 1e6:g} MB: train a network of less width or depth")
     model, folder = _without_paths(model), shelf / name
@@ -61,6 +62,16 @@ def publish(run: Path, name: str, shelf: Path = PRETRAINED) -> Path:
     write_object(folder, "card.md", card.encode())
     save_model(folder, model)
     return folder
+
+
+def _check_evaluation(run: Path, model: Model, calibration: Calibration, foresight: Foresight) -> None:
+    """Raises RequestError where the last evaluation is of other samples or weights than the card speaks of."""
+    record = read_record(run, EVALUATION)
+    wanted = {"split": "test", "conformers_of_training": False, "step": model.step, "store": foresight.store}
+    for key, value in [*wanted.items(), ("step", calibration.step)]:
+        if record[key] != value:
+            told = f"{run} was last evaluated with {key} = {record[key]!r}, not {value!r}"
+            raise RequestError(f"{told}: run `rhoflow evaluate {run} STORE` first")
 
 
 def _without_paths(model: Model) -> Model:

@@ -1,6 +1,5 @@
 """The batches of a training, in order, read ahead by threads while the last one is learned from."""
 
-import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +54,6 @@ class Stream:
         self.boxes, self.settings = boxes, settings
         classes = catalog.cells if settings.by_class else np.zeros(len(catalog), dtype=np.int64)
         self.order = Order(catalog.shards, classes, settings.batch, settings.window, settings.seed)
-        self.waited = 0.0  # seconds that whoever asked for batches has spent without them
         is_gpu = settings.device.type == "cuda"
         self._copies = torch.cuda.Stream(settings.device) if is_gpu else None  # type: ignore[no-untyped-call]
 
@@ -102,9 +100,7 @@ class Stream:
 
     def _receive(self, arrivals: Iterator[_Arrival]) -> Batch:
         """The next batch, for the GPU's stream that is now in use; its memory stays until that is done with it."""
-        asked = time.perf_counter()
         arrival = next(arrivals)
-        self.waited += time.perf_counter() - asked
         if arrival.copied:
             current = torch.cuda.current_stream(self.settings.device)
             current.wait_event(arrival.copied)

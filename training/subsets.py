@@ -1,4 +1,4 @@
-"""Fewer molecules than a store has: nested subsets, so that more of them are always the same ones and others."""
+"""Fewer molecules than stores have: nested subsets, so that more of them are always the same ones and others."""
 
 import hashlib
 
@@ -6,6 +6,21 @@ import numpy as np
 
 from storage.errors import RequestError
 from training.catalog import Catalog
+
+
+def leave_out(catalog: Catalog, others: Catalog) -> Catalog:
+    """Without the molecules (groups) of another one: what validates in one store may be trained on in the next.
+
+    Raises RequestError where none is left.
+    """
+    known = set(others.table["group"])
+    left = np.flatnonzero([group not in known for group in catalog.table["group"]])
+    if not len(left):
+        names = " + ".join(str(one.store) for one in catalog.datasets)
+        raise RequestError(
+            f"{names}: every validation molecule is in a training split too: use stores with the same [splits]"
+        )
+    return catalog.take(left)
 
 
 def choose_molecules(catalog: Catalog, count: int) -> Catalog:

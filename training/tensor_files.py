@@ -1,7 +1,7 @@
 """Files of tensors and plain values, put in place in one move: a kill leaves the old one or the new one."""
 
 import io
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,13 @@ def write_tensors(run: Path, name: str, content: dict[str, Any]) -> None:
 
 
 def read_tensors(run: Path, name: str) -> dict[str, Any]:
-    """On the CPU. Raises StoreError where the file is damaged."""
+    """On the CPU. Raises StoreError where the file is damaged: PyTorch writes checksums, and does not look at them."""
+    stored = (run / name).read_bytes()
     try:
-        content: dict[str, Any] = torch.load(run / name, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with zipfile.ZipFile(io.BytesIO(stored)) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile("a checksum is not that of its bytes")
+        content: dict[str, Any] = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make zipfile and pickle raise anything
         raise StoreError(f"{run / name} is damaged ({error}): delete it, and train again or with --resume") from error
     return content

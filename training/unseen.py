@@ -7,9 +7,9 @@ import numpy as np
 
 from storage.errors import RequestError, StoreError
 from storage.objects import locate
-from storage.reader import open_dataset
+from storage.reader import Dataset, open_dataset
 from storage.schema import FloatArray
-from training.catalog import Catalog, read_catalog
+from training.catalog import Catalog, check_meaning, read_catalog
 from training.trained import Origin
 
 SAME_GEOMETRY = 0.01  # bohr: two conformers whose distances between atoms all differ by less are one
@@ -22,6 +22,12 @@ def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: st
             f"{where} has cells of {spacing} bohr, the model was trained on cells of {origin.spacing}: "
             "bring the store to that spacing with `rhoflow voxelize`"
         )
+
+
+def check_densities(origin: Origin, dataset: Dataset) -> None:
+    """Raises StoreError where a store's guess or target is another density than the model's."""
+    if origin.recipe:  # runs of earlier versions lack it
+        check_meaning(dataset, " + ".join(origin.stores), origin.recipe, (origin.input, origin.target))
 
 
 def check_unseen(catalog: Catalog, origin: Origin, split: str) -> None:

@@ -13,7 +13,7 @@ from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RhoflowError
 from storage.schema import FloatArray
 from training.batch import Batch, Draw, draw_generator
-from training.catalog import Catalog
+from training.catalog import Catalog, check_meaning
 from training.expansions import KeptExpansions, check_wavefunctions
 from training.kept import KEPT_BYTES
 from training.stored import SPREAD, Cutting
@@ -53,10 +53,12 @@ class WavefunctionBoxes:
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
         """`kept_bytes`: of expanded densities. Raises StoreError where a store keeps no wavefunctions of a density."""
+        first = catalog.datasets[0]
         for dataset in catalog.datasets:
             check_wavefunctions(dataset, (input, target))
+            check_meaning(dataset, str(first.store), first.attributes["recipe"], (input, target))
         self.catalog, self.cutting, self.device, self.spacing = catalog, cutting, device, catalog.spacing[0]
-        self._in_cells = catalog.datasets[0].attributes["recipe"]["grid"]["sampling"] == "cell"  # and so in the others
+        self._in_cells = first.attributes["recipe"]["grid"]["sampling"] == "cell"  # and so in the others
         self._expansions = KeptExpansions(catalog, (input, target), kept_bytes)
 
     def read(self, draws: Sequence[Draw]) -> Batch:

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from storage.errors import RequestError
+from storage.objects import read_record, write_record
 from tests.training.test_superres import QUICK
 from training.publish import publish
 from training.superres.calibration import (
@@ -23,7 +24,7 @@ from training.superres.calibration import (
 from training.superres.evaluation import evaluate_superres
 from training.superres.spreads import evaluate_expectations
 from training.superres.task import train_superres
-from training.trained import load_model
+from training.trained import EVALUATION, load_model
 
 
 def make_signs(count: int, scale: float, power: float, scatter: float = 0.0) -> list[Sign]:
@@ -52,6 +53,9 @@ def test_few_molecules_give_the_level_of_a_proportional_law() -> None:
 def test_ranks_correlate_as_scipy_says() -> None:
     first, second = np.random.default_rng(2).normal(size=(2, 30))
     assert correlate_ranks(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    first[:12] = first[0]
+    assert correlate_ranks(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    assert correlate_ranks(np.ones(30), second) == 0
 
 
 def test_a_calibration_comes_back_with_its_trial(tmp_path: Path) -> None:
@@ -75,6 +79,11 @@ def test_a_run_is_published_with_its_card_and_without_paths(store: Path, tmp_pat
     for file in folder.iterdir():
         assert str(tmp_path).encode() not in file.read_bytes()
         assert str(store.parent).encode() not in file.read_bytes()
+    record = dict(read_record(tmp_path / "run", EVALUATION))
+    write_record(tmp_path / "run", EVALUATION, {**record, "split": "validation"})
+    with pytest.raises(RequestError, match="was last evaluated with split = 'validation', not 'test': run `rhoflow ev"):
+        publish(tmp_path / "run", "tiny", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
     card = (folder / "card.md").read_text()
     assert "rhoflow predict tiny CCO ethanol.cube" in card
     assert f"NMAE on 5 test samples | {100 * evaluation.model_nmae:.3f} %" in card

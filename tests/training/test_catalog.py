@@ -88,13 +88,17 @@ def test_cells_that_differ_are_named(store: Path, tmp_path: Path) -> None:
 
 
 def test_stores_that_mean_other_things_by_a_density_are_not_mixed(store: Path, tmp_path: Path) -> None:
-    points = write_store(tmp_path / "points.zarr", {"train": 1})
-    open_group(points, "r+").attrs["recipe"] = {**RECIPE, "grid": {"sampling": "point"}}
-    consolidate(points)
-    with pytest.raises(
-        StoreError, match=r"gaussians.zarr has sampling = 'cell', but .*points.zarr has 'point': train on"
+    other = write_store(tmp_path / "other.zarr", {"train": 1})
+    dft = {**RECIPE["densities"], "target": {"engine": "dft", "functional": "PBE"}}
+    for change, told in (
+        ({"grid": {"sampling": "point"}}, r"sampling = 'cell', but .*other.zarr has 'point': bring together"),
+        ({"densities": dft}, r"densities.target.engine = 'gaussian', but .*other.zarr has 'dft': bring together"),
     ):
-        read_catalog([store, points], "train", CHANNELS)
+        open_group(other, "r+").attrs["recipe"] = {**RECIPE, **change}
+        consolidate(other)
+        with pytest.raises(StoreError, match=f"gaussians.zarr has {told}"):
+            read_catalog([store, other], "train", CHANNELS)
+    assert len(read_catalog([store, other], "train", ("guess",))) == len(read_catalog([store], "train", CHANNELS)) + 1
 
 
 def test_a_missing_channel_is_named_with_those_there_are(store: Path) -> None:

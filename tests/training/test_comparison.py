@@ -19,14 +19,18 @@ from flows.cli import app
 from flows.comparison.compare import compare
 from storage.errors import RequestError, StoreError
 from storage.identity import fingerprint
+from storage.objects import read_record, write_record
 from tests.training.gaussians import make_conformer, write_conformers, write_store
 from training.catalog import read_catalog
 from training.comparison.config import read_comparison
+from training.comparison.jobs import CONFIG as COMPARED
+from training.comparison.jobs import configure_cell, try_out
 from training.comparison.trial import Trial
 from training.config import SuperresConfig
-from training.subsets import choose_molecules
+from training.parallel import assemble_team
+from training.subsets import choose_molecules, leave_out
 from training.superres.evaluation import evaluate_superres
-from training.superres.task import train_superres
+from training.superres.task import SuperresTask, train_superres
 from training.tensor_files import read_tensors
 from training.trained import load_model
 
@@ -189,7 +193,8 @@ def test_more_molecules_are_always_the_same_ones_and_others(tmp_path: Path) -> N
     assert [len(subset) for subset in subsets] == [3, 7, 12]
     assert subsets[0] < subsets[1] < subsets[2]
     assert subsets[0] != set(first.ids[:3])
-    assert [id for id in choose_molecules(grown, 12).ids if id in subsets[2]]
+    old = [set(choose_molecules(grown, count).ids) & set(first.ids) for count in range(1, 21)]
+    assert all(chosen == set(choose_molecules(first, len(chosen)).ids) for chosen in old if chosen)
     with pytest.raises(RequestError, match=r"molecules = 13: .*first.zarr has 12 in its training split"):
         choose_molecules(first, 13)
 
@@ -245,6 +250,73 @@ def test_starting_from_something_else_is_refused(
         train_superres(config, tmp_path / "run")
     with pytest.raises(RequestError, match="neither the folder of a training run nor a model that comes with rhoflow"):
         train_superres(replace(config, start="nowhere"), tmp_path / "run")
+
+
+def test_what_a_comparison_starts_from_may_move_but_not_change(store: Path, compared: Path, tmp_path: Path) -> None:
+    run, started = tmp_path / "run", tmp_path / "started"
+    shutil.copytree(compared / "run/wide/4/1", started)
+    change = ("width = 4", f'width = 4\nstart = "{started}"')
+    early = write_config(tmp_path, store, ("width = 4", 'width = 4\nstart = "later"'))
+    with pytest.raises(RequestError, match="neither the folder of a training run nor a model that comes with rhoflow"):
+        compare(early, run, workers=1, resume=False)
+    assert not run.exists()
+    compare(write_config(tmp_path, store, change), run, workers=1, resume=False)
+    moved = started.rename(tmp_path / "moved")
+    config = write_config(tmp_path, store, ("width = 4", f'width = 4\nstart = "{moved}"'))
+    compare(config, run, workers=1, resume=True)
+    shutil.copy(compared / "run/wide/4/2/best.pt", moved)
+    with pytest.raises(RequestError, match=r"was begun with variants.wide.weights at the start = "):
+        compare(config, run, workers=1, resume=True)
+
+
+def test_a_comparison_that_is_older_than_a_key_goes_on(store: Path, compared: Path, tmp_path: Path) -> None:
+    shutil.copytree(compared / "run", tmp_path / "run")
+    begun = dict(read_record(tmp_path / "run", COMPARED))
+    del begun["variants.narrow.charges"]
+    write_record(tmp_path / "run", COMPARED, {**begun, "variants.narrow.start": ""})
+    compare(write_config(tmp_path, store), tmp_path / "run", workers=1, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("width = 4", 'width = 4\ninput = "sad"'), r"\[variants.wide\]: .* has no channel 'sad'"),
+        (("[variants.narrow]", "[judges.turned]\nrotations = 2\n[variants.narrow]"), "keeps no wavefunctions"),
+        (("[variants.narrow]", '[judges.all]\nsplit = "train"\n[variants.narrow]'), "that the model was trained on"),
+        (
+            ("[variants.narrow]", "[judges.a]\nconformers_of_training = true\n[variants.narrow]"),
+            "was not trained on",
+        ),
+    ],
+)
+def test_what_would_be_refused_hours_later_is_refused_at_once(
+    store: Path, tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        compare(write_config(tmp_path, store, change), tmp_path / "run", workers=1, resume=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_trials_of_a_cpu_and_a_gpu_are_not_mixed(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.comparison.trial.LONGEST", 0.1)
+    config = write_config(tmp_path, store, ("title", "seconds = 0.3\ntitle"), ("steps = 6\n", ""), ("[4, 8]", "8"))
+    comparison, run = read_comparison(config), tmp_path / "run"
+    for variant in comparison.variants:
+        try_out(comparison, run, variant)
+    write_record(run, "wide/trial.json", {**read_record(run, "wide/trial.json"), "clock": "wall time"})
+    with pytest.raises(RequestError, match=r"different devices \(narrow: CPU time .*, wide: wall time\)"):
+        configure_cell(comparison, run, next(comparison.cells()))
+
+
+def test_what_validates_in_one_store_and_trains_in_another_is_left_out(store: Path, tmp_path: Path) -> None:
+    conformers = [("train", make_conformer("validation-0")), ("validation", make_conformer("other"))]
+    other = write_conformers(tmp_path / "other.zarr", conformers)
+    with assemble_team("cpu") as team:
+        task = SuperresTask(replace(QUICK, store=(store, other)), tmp_path / "run", team)
+    assert set(task.validation.ids) == {"validation-1#0", "validation-2#0", "other#0"}
+    alone = read_catalog([store], "validation", ())
+    with pytest.raises(RequestError, match="every validation molecule is in a training split too"):
+        leave_out(alone, alone)
 
 
 def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, tmp_path: Path) -> None:

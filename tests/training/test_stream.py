@@ -14,6 +14,7 @@ from storage.errors import StoreError
 from tests.training.gaussians import GRID, make_grid, write_store
 from training.batch import Batch, Draw
 from training.catalog import Catalog, read_catalog
+from training.progress import Meter
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
 
@@ -139,12 +140,13 @@ def test_a_stream_that_is_left_leaves_no_thread_and_reads_no_further(catalog: Ca
 @pytest.mark.parametrize("workers", [0, 2])
 def test_waiting_is_counted_where_reading_is_slower_than_learning(catalog: Catalog, workers: int) -> None:
     stream = Stream(SlowBoxes(), catalog, StreamSettings(1, 100, 0, by_class=False, workers=workers))
-    started = time.perf_counter()
-    for _ in islice(stream.batches(0), 20):
+    batches, meter = stream.batches(0), Meter(0, 20, 1, silent=True)
+    for _ in range(20):
+        meter.draw(batches)
         if workers:
             time.sleep(0.02)
-    spent = time.perf_counter() - started
-    assert stream.waited < 0.5 * spent if workers else stream.waited > 0.9 * spent
+        meter.advance("")
+    assert meter.lap.wait_share < 0.5 if workers else meter.lap.wait_share > 0.9
 
 
 def test_a_damaged_store_ends_a_training_by_name(tmp_path: Path) -> None:

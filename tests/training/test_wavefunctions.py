@@ -18,16 +18,28 @@ from pipeline.collocation import density_in_cells
 from pipeline.rotation import rotate_state
 from pipeline.voxels import sample_density
 from storage.errors import StoreError
-from storage.reader import Dataset, StoredSample
+from storage.reader import Dataset, StoredSample, open_dataset
 from storage.schema import FloatArray, Grid
 from tests.training.wavefunction_store import build_store
 from training.batch import Batch, Draw
 from training.catalog import Catalog, read_catalog
+from training.expansions import KeptExpansions
 from training.stored import Cutting
 from training.stream import Stream, StreamSettings
 from training.wavefunctions import Frame, WavefunctionBoxes, draw_rotation
 
 CPU = torch.device("cpu")
+CHANNELS = ("guess", "target")
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
 
 
 @pytest.fixture(scope="module", params=["cell", "point"])
@@ -251,6 +263,27 @@ def test_samples_beyond_the_memory_bound_are_read_again(cells: Dataset) -> None:
     batch = bounded.read(draws)
     assert torch.equal(batch.guess[:2], expected.guess)
     assert torch.equal(batch.guess[2], expected.guess[0])
+
+
+def test_expansions_are_kept_while_there_is_room(cells: Dataset) -> None:
+    catalog = catalog_of(cells)
+    sizes = [sum(one.nbytes for one in KeptExpansions(catalog, CHANNELS, 0).read(k)) for k in range(2)]
+    for room, held in ((0, 0), (sizes[0], sizes[0]), (sum(sizes) - 1, sizes[0]), (sum(sizes), sum(sizes))):
+        kept = KeptExpansions(catalog, CHANNELS, room)
+        first = kept.read(0)
+        kept.read(1)
+        assert kept.bytes == held
+        assert (kept.read(0) is first) == (room >= sizes[0])
+
+
+@pytest.mark.parametrize("damage", [flip, remove])
+def test_damaged_wavefunctions_are_named_with_the_remedy(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    dataset = build_store(tmp_path / "damaged")
+    damage(next(dataset.store.glob("cells_*/orbitals_target/c.0*")))
+    boxes = make_boxes(open_dataset(dataset.store), crop=8)
+    told = r"/cells_\d+, shard 0: wavefunctions of sample '.*' are (damaged|missing) .*: `rhoflow verify .* --repair`"
+    with pytest.raises(StoreError, match=told):
+        boxes.read([Draw(place, 0) for place in range(len(boxes.catalog))])
 
 
 def test_a_store_without_wavefunctions_is_refused_with_the_remedy(tmp_path: Path) -> None:

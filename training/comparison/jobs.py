@@ -8,13 +8,16 @@ from typing import Any
 
 from storage.errors import RequestError, RhoflowError
 from storage.identity import fingerprint
-from storage.objects import Json, has_object, read_record, write_record
+from storage.objects import Json, checksum_object, has_object, read_record, write_record
+from training.checkpoint import FREE_KEYS
 from training.comparison.config import KINDS, Cell, Comparison, comparison_values
 from training.comparison.kind import Judge, Judgement, Scores
 from training.comparison.trial import Trial, time_steps
 from training.config import TrainingConfig
+from training.config_file import config_values
 from training.curves import read_lowest
 from training.loop import Diverged
+from training.trained import BEST, locate_run
 
 CONFIG, TRIAL, TUNED, JUDGED = "comparison_config.json", "trial.json", "tuned.json", "judged.json"
 TUNING_SHARE = 0.1  # of the steps of a training, for each learning rate that is tried
@@ -59,9 +62,9 @@ def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
         return
     if not resume:
         raise RequestError(f"{run} holds a comparison already: add --resume to go on with it, or name a new folder")
-    begun = read_record(run, CONFIG)
+    begun = {**_list_defaults(comparison), **read_record(run, CONFIG)}
     for key in dict.fromkeys([*begun, *values]):
-        if begun.get(key) != values.get(key):
+        if begun.get(key) != values.get(key) and not _is_free(key):
             raise RequestError(
                 f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
                 "restore the config, or compare in a new folder"
@@ -72,7 +75,25 @@ def _fingerprint_data(comparison: Comparison) -> dict[str, Json]:
     """What the stores hold: trainings on other data have no place in one table."""
     stores = {f"variants.{name}.data": config.store for name, config in comparison.variants.items()}
     stores |= {f"judges.{name}.data": (judge.store,) for name, judge in comparison.judges.items() if judge.store}
-    return {key: [fingerprint(store) for store in several] for key, several in stores.items()}
+    starts = {f"variants.{name}.weights at the start": config.start for name, config in comparison.variants.items()}
+    return {
+        **{key: [fingerprint(store) for store in several] for key, several in stores.items()},
+        **{key: checksum_object(locate_run(start), BEST) for key, start in starts.items() if start},
+    }
+
+
+def _list_defaults(comparison: Comparison) -> dict[str, Json]:
+    """Of every variant: keys that are younger than a comparison have these in it."""
+    return {
+        f"variants.{name}.{key}": value
+        for name, config in comparison.variants.items()
+        for key, value in config_values(type(config)()).items()
+    }
+
+
+def _is_free(key: str) -> bool:
+    """Whether a key of a variant may change when a comparison goes on."""
+    return key.startswith("variants.") and key.rpartition(".")[2] in FREE_KEYS
 
 
 def list_stages(comparison: Comparison, run: Path) -> list[list[Job]]:
@@ -178,7 +199,16 @@ def _largest(comparison: Comparison, variant: str) -> TrainingConfig:
 def _with_steps(config: TrainingConfig, comparison: Comparison, run: Path, variant: str) -> TrainingConfig:
     if not comparison.seconds:
         return config
+    _check_clocks(comparison, run)
     return replace(config, steps=read_trial(run, variant).count_steps(comparison.seconds, config.checkpoint_steps))
+
+
+def _check_clocks(comparison: Comparison, run: Path) -> None:
+    """Raises RequestError where some variants were tried out on a CPU and others on a GPU."""
+    clocks = {variant: read_trial(run, variant).clock for variant in comparison.variants}
+    if len(set(clocks.values())) > 1:
+        told = ", ".join(f"{variant}: {clock}" for variant, clock in clocks.items())
+        raise RequestError(f"{run}: variants were tried out on different devices ({told}): compare in a new folder")
 
 
 def _tuning_folder(variant: str, rate: float) -> str:

@@ -1,6 +1,8 @@
 """Super-resolution models, compared: scored by their evaluation, with the guess and interpolation beside them."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from training.comparison.kind import Judge, Judgement, Scores
 from training.config import SuperresConfig
 from training.loop import Task
 from training.parallel import Team, assemble_team
-from training.subsets import choose_molecules
-from training.superres.evaluation import Evaluation, evaluate_superres
+from training.superres.evaluation import Evaluation, check_judged, evaluate_superres
 from training.superres.methods import MODEL
 from training.superres.scores import Errors
+from training.superres.summary import find_spread
 from training.superres.task import SuperresTask, train_superres
 from training.trained import load_model, locate_run, save_model
+from training.unseen import check_turnable
+
+NOWHERE = Path(os.devnull)  # a run's folder, where nothing is to be written
 
 MEASURES: Mapping[str, Callable[[Errors], float]] = {
     "NMAE, %": lambda errors: 100 * errors.nmae,
@@ -30,7 +35,7 @@ MEASURES: Mapping[str, Callable[[Errors], float]] = {
 }
 TURNED: Mapping[str, Callable[[Errors], float]] = {
     "NMAE turned, %": lambda errors: 100 * float(np.mean(errors.turned_nmae)),
-    "NMAE spread when turned, %": lambda errors: 100 * float(np.std(errors.turned_nmae)),
+    "NMAE spread when turned, %": lambda errors: 100 * find_spread(errors.turned_nmae),
 }
 
 
@@ -41,9 +46,13 @@ class Superres:
     drawn: tuple[str, ...] = ("NMAE, %",)
 
     def check(self, config: SuperresConfig, judges: Sequence[Judge]) -> None:
-        choose_molecules(read_catalog(config.store, "train", ()), config.molecules)
+        with assemble_team("cpu") as team:
+            origin = SuperresTask(replace(config, device="cpu"), NOWHERE, team).origin
         for judge in judges:
-            read_catalog([judge.store or config.store[0]], judge.split, ())
+            catalog = read_catalog([judge.store or config.store[0]], judge.split, (origin.input, origin.target))
+            check_judged(catalog, origin, judge.split, conformers_of_training=judge.conformers_of_training)
+            for density in (origin.input, origin.target) if judge.rotations else ():
+                check_turnable(catalog, density)
 
     def open(self, config: SuperresConfig, run: Path, team: Team) -> Task[Any]:
         return SuperresTask(config, run, team)

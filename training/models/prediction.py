@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from storage.errors import RequestError
 from training.models.build import Network
 from training.models.electrons import conserve_electrons
-from training.models.tiles import cut_tiles
+from training.models.tiles import GIB, cut_tiles
 from training.symmetries import turn, turn_back
 
+WHOLE_BYTES = 60  # of each cell of a box, however it is cut: guess, what is said of it, mean, electrons (measured)
 TURNS = (0, 12, 22, 35)  # of the 48 symmetries: what a network says of a turned box ought to be the same
 
 
@@ -33,8 +35,15 @@ def predict_density(
 def predict_turned(
     network: Network, guess: NDArray[np.float32], electrons: float, volume: float, memory: float = math.inf
 ) -> Prediction:
-    """The same, as a mean over `TURNS`, which is nearer to the truth than either of them."""
-    said = [turn_back(predict_uncorrected(network, turn(guess, symmetry), memory), symmetry) for symmetry in TURNS]
+    """The same, as a mean over `TURNS`, which is nearer to the truth than either of them.
+
+    In tiles where more than `memory` bytes were needed. Raises RequestError where even tiles need more.
+    """
+    left = memory - WHOLE_BYTES * guess.size
+    if left <= 0:
+        cells, needed = " x ".join(map(str, guess.shape)), WHOLE_BYTES * guess.size / GIB
+        raise RequestError(f"the densities alone of a box of {cells} cells need {needed:.1f} GiB: give --memory-gib")
+    said = [turn_back(predict_uncorrected(network, turn(guess, symmetry), left), symmetry) for symmetry in TURNS]
     mean = np.mean(said, axis=0)
     spread = np.mean([np.abs(one - mean).sum(dtype=np.float64) for one in said])
     density = conserve_electrons(mean, guess, electrons, volume)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from storage.errors import StoreError
@@ -86,8 +87,8 @@ def correlate_ranks(first: NDArray[np.float64], second: NDArray[np.float64]) -> 
     """Spearman's coefficient; 0 where there is nothing to rank."""
     if len(first) < 2:
         return 0.0
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    ranks = [pd.Series(values).rank().to_numpy() for values in (first, second)]  # equal values share their mean rank
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if all(map(np.ptp, ranks)) else 0.0
 
 
 def write_calibration(run: Path, calibration: Calibration) -> None:

@@ -26,8 +26,8 @@ from training.superres.regions import DISTANCES
 from training.superres.scores import Score, Trial
 from training.superres.summary import Summary, summarise
 from training.superres.table import describe_evaluation
-from training.trained import EVALUATION, Model, load_model
-from training.unseen import check_conformers, check_spacing, check_target, check_turnable, check_unseen
+from training.trained import EVALUATION, Model, Origin, load_model
+from training.unseen import check_conformers, check_densities, check_spacing, check_target, check_turnable, check_unseen
 from training.wavefunctions import WavefunctionBoxes
 
 SEED = 1  # of the rotations
@@ -101,8 +101,7 @@ def evaluate_superres(
     target, inputs = model.origin.target, list_inputs(methods)
     catalog = read_catalog([store], split, (*inputs, target))
     for origin in (model.origin, *(other.origin for other in others)):
-        (check_conformers if conformers_of_training else check_unseen)(catalog, origin, split)
-        check_spacing(origin, catalog.spacing, str(store))
+        check_judged(catalog, origin, split, conformers_of_training=conformers_of_training)
     stored = {input: StoredBoxes(catalog, input, target, Cutting(), kept_bytes=0) for input in inputs}
     turned = {input: _turn(catalog, input, target, device) for input in inputs} if rotations else {}
     trial = Trial(catalog, methods, target, stored, turned, rotations)
@@ -110,6 +109,13 @@ def evaluate_superres(
     evaluation = Evaluation(str(store), split, model.step, rotations, scores, conformers_of_training)
     write_record(run, EVALUATION, evaluation_values(evaluation))
     return evaluation
+
+
+def check_judged(catalog: Catalog, origin: Origin, split: str, *, conformers_of_training: bool) -> None:
+    """Raises StoreError where a model of that origin would be flattered by these samples, or they are other things."""
+    (check_conformers if conformers_of_training else check_unseen)(catalog, origin, split)
+    check_spacing(origin, catalog.spacing, str(catalog.datasets[0].store))
+    check_densities(origin, catalog.datasets[0])
 
 
 def evaluation_values(evaluation: Evaluation) -> dict[str, Json]:

@@ -38,7 +38,9 @@ def evaluate_expectations(run: Path, store: Location) -> Foresight:
     model = load_model(run)
     model.network.to(choose_device("auto"))
     stores = [locate(name) for name in model.origin.stores]
-    calibration = read_calibration(run) or calibrate(run, model, *_open_boxes(model, stores, "validation"))
+    calibration = read_calibration(run)
+    if calibration is None or calibration.step != model.step:
+        calibration = calibrate(run, model, *_open_boxes(model, stores, "validation"))
     foresight = prove_calibration(calibration, measure_signs(model, *_open_boxes(model, [store], "test")), str(store))
     write_calibration(run, replace(calibration, foresight=foresight))
     return foresight

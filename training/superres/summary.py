@@ -1,5 +1,6 @@
 """What all test samples together say: means over them, with confidence intervals from resampling their molecules."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,13 @@ MEASURES: Mapping[str, Callable[[Errors], float]] = {
 }
 TURNED: Mapping[str, Callable[[Errors], float]] = {
     "turned_nmae": lambda errors: float(np.mean(errors.turned_nmae)),
-    "turned_spread": lambda errors: float(np.std(errors.turned_nmae)),  # over one molecule's rotations
+    "turned_spread": lambda errors: find_spread(errors.turned_nmae),
 }
+
+
+def find_spread(values: Sequence[float]) -> float:
+    """Standard deviation over one molecule's rotations, estimated from a sample of them; NaN from one alone."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 @dataclass(frozen=True)

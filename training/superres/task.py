@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import RequestError, StoreError
+from storage.objects import checksum_object
 from storage.reader import Dataset
 from training.batch import Batch, Boxes, Draw, find_electrons
 from training.catalog import Catalog, read_catalog
@@ -24,10 +25,10 @@ from training.models.prediction import predict_density
 from training.parallel import Team, assemble_team
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
-from training.subsets import choose_molecules
+from training.subsets import choose_molecules, leave_out
 from training.superres.spreads import calibrate
 from training.superres.start import add_origins, load_start
-from training.trained import Model, Origin, load_model, save_model
+from training.trained import BEST, Model, Origin, load_model, locate_run, save_model
 from training.wavefunctions import WavefunctionBoxes
 
 
@@ -55,6 +56,7 @@ class SuperresTask:
         self.config, self.run, self.team = config, run, team
         channels = (config.input, config.target) if config.voxels == "stored" else ()
         training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
+        validation = leave_out(validation, training)
         training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
@@ -67,6 +69,7 @@ class SuperresTask:
         if config.start:
             model = load_start(config.start, network, self.origin)
             network, self.origin = model.network.train(), add_origins(self.origin, model.origin)
+            self.stores = [*self.stores, ("start", checksum_object(locate_run(config.start), BEST))]
         if team.device.type == "cpu":  # a cell's features side by side: steps are a tenth to a third faster there
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.network: nn.Module = network
