@@ -83,7 +83,7 @@ def scheduler() -> Iterator[str]:
             processes=False,
             protocol="tcp",
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=0,
             silence_logs="ERROR",
         ) as cluster,
