@@ -20,10 +20,15 @@ import sys
 sys.modules.update(dict.fromkeys({absent!r}))  # None: an import raises ModuleNotFoundError
 """
 
-COMMAND = """
+COMMANDS = """
 from flows.cli import main
-sys.argv = ["rhoflow", *{arguments!r}]
-main()
+for arguments in {commands!r}:
+    sys.argv = ["rhoflow", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
 """
 
 VOXELIZE = """
@@ -51,8 +56,9 @@ def python_without(absent: tuple[str, ...], script: str) -> str:
     return ended.stdout
 
 
-def rhoflow_without(absent: tuple[str, ...], *arguments: str | Path) -> str:
-    return python_without(absent, COMMAND.format(arguments=[str(argument) for argument in arguments]))
+def rhoflow_without(absent: tuple[str, ...], *commands: tuple[str | Path, ...]) -> str:
+    """Run these, one after the other, in one process."""
+    return python_without(absent, COMMANDS.format(commands=[[*map(str, command)] for command in commands]))
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +67,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     recipe, store = write_recipe(folder), folder / "store.zarr"
     recipe.write_text(recipe.read_text() + "[splits]\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n")
-    for arguments in (
-        ("plan", recipe, store),
-        ("run", store, "--parts", "1/2"),
-        ("run", store, "--parts", "2/2"),
-        ("seal", store),
-    ):
-        rhoflow_without(("torch", "plotly", "skimage", *ORCHESTRATION), *arguments)
+    halves = (("run", store, "--parts", f"{part}/2") for part in (1, 2))
+    absent = ("torch", "plotly", "skimage", *ORCHESTRATION)
+    rhoflow_without(absent, ("plan", recipe, store), *halves, ("seal", store))
     return store
 
 
 def test_batch_jobs_need_no_torch_no_prefect_and_no_dask(store: Path) -> None:
-    assert "12 done" in rhoflow_without(("torch", *CHEMISTRY, *ORCHESTRATION), "status", store)
+    assert "12 done" in rhoflow_without(("torch", *CHEMISTRY, *ORCHESTRATION), ("status", store))
 
 
 def test_training_needs_no_chemistry_and_no_prefect(store: Path, tmp_path: Path) -> None:
     config, run = tmp_path / "superres.toml", tmp_path / "run"
     config.write_text("steps = 2\nwidth = 4\ndepth = 1\ncrop = 8\n")
     absent = (*CHEMISTRY, "plotly", "obstore", *ORCHESTRATION)
-    rhoflow_without(absent, "train", "superres", config, run, "--store", store)
-    assert "on 3 samples it never saw" in rhoflow_without(absent, "evaluate", run, store)
+    training = ("train", "superres", config, run, "--store", store)
+    assert "on 3 samples it never saw" in rhoflow_without(absent, training, ("evaluate", run, store))
 
 
 def test_voxels_from_wavefunctions_need_no_chemistry_and_no_prefect(store: Path) -> None:

@@ -1,6 +1,8 @@
-"""What tests of flows start from: Prefect's homes, a Prefect server, a store with a trained model."""
+"""What tests of flows start from: Prefect's homes and servers, Dask workers, a store with a trained model."""
 
 import contextlib
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -12,14 +14,34 @@ import pytest
 from tests.flows.small_build import environment
 from tests.flows.test_build import ask, free_port, running
 
+IDLE = {
+    f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
+    for service in (
+        "SCHEDULER",
+        "LATE_RUNS",
+        "PAUSE_EXPIRATIONS",
+        "CANCELLATION_CLEANUP",
+        "FOREMAN",
+        "REPOSSESSOR",
+        "TRIGGERS",
+    )
+}
+
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's database with nothing in it, which takes a first run six seconds to make."""
-    home = tmp_path_factory.mktemp("database")
-    make = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
-    subprocess.run(make, env=environment(home), check=True, capture_output=True)
-    return home / "prefect.db"
+    """Prefect's database with nothing in it, which takes six seconds to make: the processes that test share it."""
+    home = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        home = home.parent  # of this run alone
+    made = home / "made" / "prefect.db"
+    with (home / "database.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+            subprocess.run(make, env=environment(home / "database"), check=True, capture_output=True)
+            (home / "database").rename(made.parent)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +53,42 @@ def own_home(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def home(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def prefect_server(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Prefect server, without those of its services that builds have no use for."""
+    with serve_prefect(database, tmp_path_factory.mktemp("server"), **IDLE) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def home(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prefect's home of a user with a server, which saves each build the start of its own."""
     home = tmp_path_factory.mktemp("prefect")
-    with serve_prefect(database, home) as address:
-        (home / "profiles.toml").write_text(f'active = "test"\n[profiles.test]\nPREFECT_API_URL = "{address}"\n')
-        yield home
+    (home / "profiles.toml").write_text(f'active = "test"\n[profiles.test]\nPREFECT_API_URL = "{prefect_server}"\n')
+    return home
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """The address of a Dask scheduler that has one worker; both are threads of this process."""
+    import dask
+    from distributed import LocalCluster
+
+    from flows.workers.fleet import SETTINGS
+
+    with (
+        dask.config.set(SETTINGS),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs="ERROR",
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
 """Small builds with the analytic engine, through the real commands or in this process."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from flows.cli import main
 from flows.conform import conform_part
 from flows.engines import build_engines
 from flows.plan import plan_dataset
@@ -75,4 +80,17 @@ def rhoflow(home: Path, *arguments: str | Path, code: int = 0) -> str:
     )
     printed = ended.stdout + ended.stderr
     assert ended.returncode == code, printed
+    return printed
+
+
+def rhoflow_here(*arguments: str | Path, code: int = 0) -> str:
+    """As `rhoflow`, in this process: for commands that need no Prefect, where no fresh process is what is tested."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["rhoflow", *map(str, arguments)])
+        patch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+    printed = out.getvalue() + err.getvalue()
+    assert ended.value.code == code, printed
     return printed

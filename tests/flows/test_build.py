@@ -10,9 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -21,20 +23,20 @@ from storage.identity import identify
 from storage.outcomes import read_row_outcomes
 from storage.plan import read_plan
 from storage.reader import open_dataset
-from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.small_build import command, environment, rhoflow, rhoflow_here, write_recipe
 
 EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5", "giant,CCCCCCCCCCCCCCCCCCCC,2.5")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store built in three commands by one process, with neither Prefect nor Dask."""
     folder = tmp_path_factory.mktemp("undisturbed")
     recipe, store = write_recipe(folder, EXTRA), folder / "store.zarr"
-    rhoflow(home, "plan", recipe, store)
-    rhoflow(home, "run", store, "--parts", "2/2")
-    rhoflow(home, "run", store, "--parts", "1/2")
-    rhoflow(home, "seal", store)
+    rhoflow_here("plan", recipe, store)
+    rhoflow_here("run", store, "--parts", "2/2")
+    rhoflow_here("run", store, "--parts", "1/2")
+    rhoflow_here("seal", store)
     return store
 
 
@@ -50,12 +52,53 @@ def test_every_row_has_one_outcome_and_keeps_its_labels(undisturbed: Path) -> No
     assert table.loc["m4", "charge_of_label"] == 4 / 7
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A build that started a Prefect server and two Dask workers of its own, and where its processes listened."""
+
+    recipe: Path
+    store: Path
+    printed: str
+    addresses: dict[int, set[str]]  # of each process
+
+
+@pytest.fixture(scope="module")
+def watched(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    folder = tmp_path_factory.mktemp("watched")
+    recipe, store = write_recipe(folder, EXTRA), folder / "store.zarr"
+    build = command("build", recipe, store, "--workers", 2)
+    heard: dict[int, set[str]] = {}
+    with (
+        (folder / "printed").open("w") as printed,
+        subprocess.Popen(build, env=environment(own_home), stdout=printed, stderr=printed) as building,
+    ):
+        while building.poll() is None:
+            for process in [psutil.Process(building.pid), *psutil.Process(building.pid).children(recursive=True)]:
+                heard.setdefault(process.pid, set()).update(listening(process))
+            time.sleep(0.5)
+    said = (folder / "printed").read_text()
+    assert building.returncode == 0, said
+    return Watched(recipe, store, said, heard)
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses at which others may connect to it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {found.laddr.ip for found in process.net_connections("tcp") if found.status == psutil.CONN_LISTEN}
+    return set()
+
+
+def test_a_build_listens_on_loopback_alone(watched: Watched) -> None:
+    assert {address for addresses in watched.addresses.values() for address in addresses} == {"127.0.0.1"}
+    listeners = [process for process, addresses in watched.addresses.items() if addresses]
+    assert len(listeners) >= 3  # Prefect, scheduler, worker
+
+
 def test_the_flow_on_dask_workers_ends_identical_to_plain_batch_jobs(
-    undisturbed: Path, own_home: Path, tmp_path: Path
+    undisturbed: Path, watched: Watched, own_home: Path
 ) -> None:
-    recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
-    printed = rhoflow(own_home, "build", recipe, store, "--workers", 2)
-    assert "http://127.0.0.1" in printed  # the dashboard's address
+    recipe, store = watched.recipe, watched.store
+    assert "http://127.0.0.1" in watched.printed  # the dashboard's address
     assert identify(store) == identify(undisturbed)
 
     computed = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
@@ -63,7 +106,7 @@ def test_the_flow_on_dask_workers_ends_identical_to_plain_batch_jobs(
     assert "13 done" in again
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == computed
 
-    status = json.loads(rhoflow(own_home, "status", store, "--json"))
+    status = json.loads(rhoflow_here("status", store, "--json"))
     assert status["rows"] == 15
     assert status["done"] == 13
     assert status["failed"] == {"invalid_input": 1, "too_large": 1}
@@ -72,9 +115,11 @@ def test_the_flow_on_dask_workers_ends_identical_to_plain_batch_jobs(
     assert 0 < status["computing_seconds"] < 2 * status["wall_seconds"]
 
 
-def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, own_home: Path, tmp_path: Path) -> None:
+def test_a_killed_build_resumes_to_the_identical_store(
+    undisturbed: Path, own_home: Path, home: Path, scheduler: str, tmp_path: Path
+) -> None:
     recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
-    build = command("build", recipe, store, "--workers", 2)
+    build = command("build", recipe, store, "--workers", 1)
     running = subprocess.Popen(
         build, env=environment(own_home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -86,7 +131,7 @@ def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, own_ho
     running.wait()
     assert list(receipts.glob("*.json"))
     assert not (store / "rows").exists()  # not sealed: the kill came in the middle
-    rhoflow(own_home, "build", recipe, store, "--workers", 2)
+    rhoflow(home, "build", recipe, store, "--cluster", scheduler)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)  # the Prefect server that the killed flow left behind
     assert identify(store) == identify(undisturbed)
@@ -95,7 +140,7 @@ def test_a_killed_build_resumes_to_the_identical_store(undisturbed: Path, own_ho
 def test_of_two_builds_at_once_the_second_is_refused(undisturbed: Path, home: Path, tmp_path: Path) -> None:
     recipe, store = write_recipe(tmp_path, EXTRA), tmp_path / "store.zarr"
     first = subprocess.Popen(
-        command("build", recipe, store, "--workers", 2),
+        command("build", recipe, store, "--workers", 1),
         env=environment(home),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -104,17 +149,17 @@ def test_of_two_builds_at_once_the_second_is_refused(undisturbed: Path, home: Pa
     deadline = time.monotonic() + 120
     while not (claim.exists() and claim.read_text()) and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    refused = rhoflow(home, "build", recipe, store, "--workers", 2, code=1)
+    refused = rhoflow(home, "build", recipe, store, "--workers", 1, code=1)
     assert f"is being worked on by process {first.pid} on " in refused
     assert first.wait(200) == 0
     assert identify(store) == identify(undisturbed)
 
 
-def test_another_recipe_is_refused_and_nothing_is_lost(undisturbed: Path, home: Path, tmp_path: Path) -> None:
+def test_another_recipe_is_refused_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
     before = identify(undisturbed)
     recipe = write_recipe(tmp_path, EXTRA)
     recipe.write_text(recipe.read_text().replace("exponent = 0.6", "exponent = 0.7"))
-    printed = rhoflow(home, "plan", recipe, undisturbed, code=2)
+    printed = rhoflow_here("plan", recipe, undisturbed, code=2)
     assert "densities.guess.exponent was 0.6, is 0.7" in printed
     assert identify(undisturbed) == before
 
@@ -127,17 +172,17 @@ def test_another_recipe_is_refused_and_nothing_is_lost(undisturbed: Path, home: 
         (",C,1", "id"),
     ],
 )
-def test_a_bad_id_is_refused_by_line_before_any_work(home: Path, tmp_path: Path, row: str, message: str) -> None:
+def test_a_bad_id_is_refused_by_line_before_any_work(tmp_path: Path, row: str, message: str) -> None:
     recipe = write_recipe(tmp_path, (row,))
-    printed = rhoflow(home, "plan", recipe, tmp_path / "store.zarr", code=2)
+    printed = rhoflow_here("plan", recipe, tmp_path / "store.zarr", code=2)
     assert "molecules.csv" in printed
     assert "14" in printed
     assert message in printed
 
 
 @pytest.mark.parametrize("parts", ["0/2", "3/2", "x", "1/"])
-def test_parts_that_are_none_are_refused(home: Path, undisturbed: Path, parts: str) -> None:
-    assert "write i/N" in rhoflow(home, "run", undisturbed, "--parts", parts, code=2)
+def test_parts_that_are_none_are_refused(undisturbed: Path, parts: str) -> None:
+    assert "write i/N" in rhoflow_here("run", undisturbed, "--parts", parts, code=2)
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -187,23 +232,18 @@ def ask(address: str, question: object = None) -> Any:
 
 
 def test_a_running_prefect_server_sees_the_run_and_its_failures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server: str, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    serve = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    with running(serve, tmp_path, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"):
-        ask(f"{api}/health")
-        monkeypatch.setenv("PREFECT_API_URL", api)
-        recipe = write_recipe(tmp_path / "a", EXTRA)
-        rhoflow(tmp_path, "build", recipe, tmp_path / "store.zarr", "--workers", 1)
-        runs = ask(f"{api}/flow_runs/filter", {})
-        assert [(run["name"], run["state"]["name"]) for run in runs] == [("build store", "Completed")]
-        tasks = ask(f"{api}/task_runs/filter", {})
-        assert {task["name"] for task in tasks} == {"read", "conform", "plan", "compute", "seal"}
-        artifacts = {artifact["key"]: artifact for artifact in ask(f"{api}/artifacts/filter", {})}
-        assert artifacts["store-densities"]["data"] == 100
-        assert [row["id"] for row in json.loads(artifacts["store-failures"]["data"])] == ["broken", "giant#0"]
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    rhoflow(tmp_path, "build", write_recipe(tmp_path / "a", EXTRA), tmp_path / "seen.zarr", "--cluster", scheduler)
+    (run,) = ask(f"{prefect_server}/flow_runs/filter", {"flow_runs": {"name": {"any_": ["build seen"]}}})
+    assert run["state"]["name"] == "Completed"
+    of_the_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    tasks = ask(f"{prefect_server}/task_runs/filter", of_the_run)
+    assert {task["name"] for task in tasks} == {"read", "conform", "plan", "compute", "seal"}
+    artifacts = {artifact["key"]: artifact for artifact in ask(f"{prefect_server}/artifacts/filter", of_the_run)}
+    assert artifacts["seen-densities"]["data"] == 100
+    assert [row["id"] for row in json.loads(artifacts["seen-failures"]["data"])] == ["broken", "giant#0"]
 
 
 def test_a_build_uses_a_cluster_that_is_already_running(undisturbed: Path, home: Path, tmp_path: Path) -> None:

@@ -1,17 +1,14 @@
 """Profiles say where workers come from, and refuse what would be unsafe or unknown, by file, key, value and remedy."""
 
-import contextlib
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from flows.workers.cluster import Address, ProfileError, Slurm, read_profile
 from flows.workers.fleet import count_slots, open_cluster
-from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.small_build import rhoflow, rhoflow_here, write_recipe
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SLURM = (
@@ -64,8 +61,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 def test_what_runs_on_dask_workers_alone_refuses_jobs_without_them(tmp_path: Path) -> None:
     profile, old, new = DEPLOY / "profiles/slurm-array.toml", tmp_path / "old.zarr", tmp_path / "new.zarr"
-    assert "'slurm-array' serves build and schedule alone" in rhoflow(
-        tmp_path, "voxelize", old, new, "--cluster", profile, code=2
+    assert "'slurm-array' serves build and schedule alone" in rhoflow_here(
+        "voxelize", old, new, "--cluster", profile, code=2
     )
 
 
@@ -89,24 +86,3 @@ def test_defaults_keep_everything_on_this_machine(tmp_path: Path) -> None:
 def test_a_local_profile_gives_its_workers(tmp_path: Path) -> None:
     with open_cluster(1, str(write(tmp_path, 'kind = "local"\nworkers = 2\n'))) as client:
         assert count_slots(client) == 2
-
-
-def test_a_build_listens_on_loopback_alone(own_home: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path)
-    build = command("build", recipe, tmp_path / "store.zarr", "--workers", "1", "--limit", "4")
-    heard: dict[int, set[str]] = {}
-    with subprocess.Popen(build, env=environment(own_home), stdout=subprocess.DEVNULL) as building:
-        while building.poll() is None:
-            for process in [psutil.Process(building.pid), *psutil.Process(building.pid).children(recursive=True)]:
-                heard.setdefault(process.pid, set()).update(listening(process))
-            time.sleep(0.5)
-    assert building.returncode == 0
-    assert {address for addresses in heard.values() for address in addresses} == {"127.0.0.1"}
-    assert len([process for process, addresses in heard.items() if addresses]) >= 3  # Prefect, scheduler, worker
-
-
-def listening(process: psutil.Process) -> set[str]:
-    """Addresses at which others may connect to it."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return {found.laddr.ip for found in process.net_connections("tcp") if found.status == psutil.CONN_LISTEN}
-    return set()

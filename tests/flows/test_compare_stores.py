@@ -12,7 +12,7 @@ from storage.identity import identify
 from storage.plan import read_plan
 from storage.reader import open_dataset
 from storage.receipts import Receipt, read_receipt, write_receipt
-from tests.flows.small_build import build_here, rhoflow, write_recipe
+from tests.flows.small_build import build_here, rhoflow, rhoflow_here, write_recipe
 
 EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5")
 
@@ -40,8 +40,8 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("changed"), {"exponent = 0.6": "exponent = 0.7"}, rows)
 
 
-def test_a_differing_density_is_measured_and_explained(home: Path, built: Path, changed: Path) -> None:
-    printed = json.loads(rhoflow(home, "diff", built, changed, "--json", code=1).splitlines()[0])
+def test_a_differing_density_is_measured_and_explained(built: Path, changed: Path) -> None:
+    printed = json.loads(rhoflow_here("diff", built, changed, "--json", code=1).splitlines()[0])
     assert not printed["identical"]
     found = printed["comparison"]
     assert (found["only_first"], found["only_second"]) == (["m2#0"], ["water#0"])
@@ -61,20 +61,20 @@ def test_a_differing_density_is_measured_and_explained(home: Path, built: Path, 
     ]
 
 
-def test_words_sum_up_each_array(home: Path, built: Path, changed: Path) -> None:
-    printed = rhoflow(home, "diff", built, changed, code=1)
+def test_words_sum_up_each_array(built: Path, changed: Path, tmp_path: Path) -> None:
+    printed = rhoflow(tmp_path, "diff", built, changed, code=1)
     assert "different: 11 of 11 common samples, 1 in the first only, 1 in the second only" in printed
     assert "array  guess: 11 samples differ, NMAE up to" in printed
 
 
-def test_samples_that_lie_elsewhere_are_the_same_samples(home: Path, built: Path, tmp_path: Path) -> None:
+def test_samples_that_lie_elsewhere_are_the_same_samples(built: Path, tmp_path: Path) -> None:
     other = build(tmp_path, {"shard_samples = 2": "shard_samples = 5", "[16, 20, 24]": "[20, 24]"})
     assert len(read_plan(other).shards()) < len(read_plan(built).shards())
     grids = compare_stores(built, other).differing
     assert 0 < len(grids) < 12
     assert all(word.startswith(("grid", "guess", "target")) for sample in grids for word in sample.said)
     wider = build(tmp_path / "wider", {"shard_samples = 2": "shard_samples = 5"})
-    printed = rhoflow(home, "diff", built, wider)
+    printed = rhoflow_here("diff", built, wider)
     assert "identical: 12 samples" in printed
     assert "made with  recipe store.shard_samples: 2, then 5" in printed
 
@@ -94,25 +94,25 @@ def test_positions_outcomes_programs_and_kernels_are_compared(built: Path, tmp_p
     assert "other 2.0" in explained
 
 
-def test_a_store_is_built_again_from_itself_alone(home: Path, tmp_path: Path) -> None:
+def test_a_store_is_built_again_from_itself_alone(tmp_path: Path) -> None:
     store, again = build(tmp_path / "first"), tmp_path / "again.zarr"
     for path in (tmp_path / "first").glob("*.*"):
         if path.is_file():
             path.unlink()  # recipe and source are gone
-    printed = rhoflow(home, "regenerate", store, again, "--workers", "1")
+    printed = rhoflow(tmp_path, "regenerate", store, again, "--workers", "1")
     assert "identical: 12 samples" in printed
     assert identify(again) == identify(store)
-    assert "identical" in rhoflow(home, "regenerate", store, again, "--workers", "1")
-    assert "into itself" in rhoflow(home, "regenerate", store, store, code=2)
+    assert "identical" in rhoflow_here("regenerate", store, again, "--workers", "1")
+    assert "into itself" in rhoflow_here("regenerate", store, store, code=2)
 
 
-def test_a_voxelized_store_is_built_again_from_its_recipe(home: Path, built: Path, tmp_path: Path) -> None:
+def test_a_voxelized_store_is_built_again_from_its_recipe(built: Path, scheduler: str, tmp_path: Path) -> None:
     coarse, again = tmp_path / "coarse.zarr", tmp_path / "again.zarr"
-    rhoflow(home, "voxelize", built, coarse, "--spacing-angstrom", "0.8", "--workers", "1")
-    printed = rhoflow(home, "regenerate", coarse, again, "--workers", "1")
+    rhoflow_here("voxelize", built, coarse, "--spacing-angstrom", "0.8", "--cluster", scheduler)
+    printed = rhoflow_here("regenerate", coarse, again, "--workers", "1")
     assert "identical: 12 samples" in printed
 
 
 @pytest.mark.parametrize("name", ["verify", "diff", "regenerate"])
-def test_each_command_has_help_with_an_example(home: Path, name: str) -> None:
-    assert f"rhoflow {name} molecules.zarr" in rhoflow(home, name, "--help")
+def test_each_command_has_help_with_an_example(name: str) -> None:
+    assert f"rhoflow {name} molecules.zarr" in rhoflow_here(name, "--help")

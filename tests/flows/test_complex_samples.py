@@ -11,7 +11,7 @@ from pipeline.superposition import sample_superposition
 from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import StoreError
 from storage.reader import Dataset, open_dataset
-from tests.flows.small_build import build_here, rhoflow
+from tests.flows.small_build import build_here, rhoflow_here
 from tests.pipeline.complex_files import PENTAVALENT, write_ligand, write_protein
 from training.catalog import read_catalog
 from training.property.channel_boxes import check_atoms_fit
@@ -127,14 +127,15 @@ def test_the_stored_density_is_that_of_the_engine_and_says_where_its_seam_is(dat
         assert dataset.table.promolecule_electrons[id] == pytest.approx(whole.count)
 
 
-def test_a_promolecule_is_voxelized_anew_where_no_density_needs_wavefunctions(dataset: Dataset, tmp_path: Path) -> None:
-    printed = rhoflow(
-        tmp_path, "voxelize", str(dataset.store), tmp_path / "wide.zarr", "--spacing-angstrom", "0.9", "--workers", "1"
-    )
+def test_a_promolecule_is_voxelized_anew_where_no_density_needs_wavefunctions(
+    dataset: Dataset, scheduler: str, tmp_path: Path
+) -> None:
+    wide = ("--spacing-angstrom", "0.9")
+    printed = rhoflow_here("voxelize", str(dataset.store), tmp_path / "wide.zarr", *wide, "--cluster", scheduler)
     assert "error" not in printed.lower()
-    wide = open_dataset(tmp_path / "wide.zarr")
-    assert len(wide) == 3
-    assert wide["good#0"].grid.spacing[0] == pytest.approx(0.9 * BOHR_PER_ANGSTROM)
+    voxelized = open_dataset(tmp_path / "wide.zarr")
+    assert len(voxelized) == 3
+    assert voxelized["good#0"].grid.spacing[0] == pytest.approx(0.9 * BOHR_PER_ANGSTROM)
 
 
 def test_a_ligand_that_is_posed_anew_is_followed(tmp_path: Path) -> None:

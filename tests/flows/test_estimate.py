@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.small_build import rhoflow, write_recipe
+from tests.flows.small_build import rhoflow, rhoflow_here, write_recipe
 
 SIZES = ["C", "CC", "CCC", "CCCC", "CCCCC", "CCCCCC", "CO", "CCO", "CCCO", "CCN", "CCCN", "C=C", "N", "O", "CC=C", "CF"]
 
@@ -22,8 +22,8 @@ def test_disk_and_files_are_near_what_the_build_takes(tmp_path: Path) -> None:
     assert estimate["timed"] == 6
     assert estimate["timed_sizes"] == [1, 6]
     for arguments in (("plan", recipe, store), ("run", store), ("seal", store)):
-        rhoflow(home, *arguments)
-    status = json.loads(rhoflow(home, "status", store, "--json"))
+        rhoflow_here(*arguments)
+    status = json.loads(rhoflow_here("status", store, "--json"))
     files = [path for path in store.rglob("*") if path.is_file()]
     assert estimate["files"] == pytest.approx(len(files), rel=0.25)
     assert estimate["bytes"] == pytest.approx(sum(path.stat().st_size for path in files), rel=0.35)
@@ -35,4 +35,4 @@ def test_disk_and_files_are_near_what_the_build_takes(tmp_path: Path) -> None:
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     (tmp_path / "molecules.csv").write_text("name,smiles,charge_of_label\n")
-    assert "holds no molecules" in rhoflow(tmp_path / "prefect", "estimate", recipe, code=2)
+    assert "holds no molecules" in rhoflow_here("estimate", recipe, code=2)

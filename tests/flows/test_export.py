@@ -13,7 +13,7 @@ from flows.export import export_sample
 from pipeline.formats import read_cube, read_npz
 from storage.errors import RequestError
 from storage.reader import StoredSample, open_dataset
-from tests.flows.small_build import build_here, rhoflow
+from tests.flows.small_build import build_here, rhoflow, rhoflow_here
 
 RECIPE = """
 [source]
@@ -48,17 +48,15 @@ def ammonium(store: Path) -> StoredSample:
     return open_dataset(store)["ammonium#0"]
 
 
-def export(home: Path, store: Path, file: Path, *channels: str, code: int = 0) -> str:
+def export(store: Path, file: Path, *channels: str, code: int = 0) -> str:
     asked = [word for channel in channels for word in ("--channel", channel)]
-    return rhoflow(home, "export", store, "ammonium#0", *asked, file, code=code)
+    return rhoflow_here("export", store, "ammonium#0", *asked, file, code=code)
 
 
-def test_a_cube_of_several_channels_is_the_sample(
-    home: Path, store: Path, tmp_path: Path, ammonium: StoredSample
-) -> None:
+def test_a_cube_of_several_channels_is_the_sample(store: Path, tmp_path: Path, ammonium: StoredSample) -> None:
     file = tmp_path / "a.cube"
     names = ("target", "guess", "target_gradient", "atom_types_H")
-    assert str(file) in export(home, store, file, *names)
+    assert str(file) in export(store, file, *names)
     read = read_cube(file)
     assert read.scene.grid == ammonium.grid
     assert read.scene.charge == 1
@@ -80,9 +78,9 @@ def test_a_cube_of_several_channels_is_the_sample(
     assert "averages over the cells" in file.read_text().splitlines()[0]
 
 
-def test_a_map_is_where_the_molecule_is(home: Path, store: Path, tmp_path: Path, ammonium: StoredSample) -> None:
+def test_a_map_is_where_the_molecule_is(store: Path, tmp_path: Path, ammonium: StoredSample) -> None:
     """The centre of the density, by gemmi's reading and the ORIGIN words, is the centre of the atoms that hold it."""
-    export(home, store, tmp_path / "a.mrc", "target")
+    export(store, tmp_path / "a.mrc", "target")
     read = gemmi.read_ccp4_map(str(tmp_path / "a.mrc"))
     values = np.array(read.grid, dtype=np.float64)
     lengths, origin = read.grid.unit_cell.parameters[:3], [read.header_float(word) for word in (50, 51, 52)]
@@ -95,13 +93,9 @@ def test_a_map_is_where_the_molecule_is(home: Path, store: Path, tmp_path: Path,
     assert values.mean() * read.grid.unit_cell.volume == pytest.approx(8, abs=5e-3)  # rounding, and the box's edge
 
 
-def test_an_npz_holds_every_channel_that_is_asked_for(
-    home: Path, store: Path, tmp_path: Path, ammonium: StoredSample
-) -> None:
-    rhoflow(
-        home, "export", store, "ammonium#0", "--channel", "guess", "--channel", "target", "--format", "npz",
-        tmp_path / "a.dat",
-    )  # fmt: skip
+def test_an_npz_holds_every_channel_that_is_asked_for(store: Path, tmp_path: Path, ammonium: StoredSample) -> None:
+    channels = ("--channel", "guess", "--channel", "target")
+    rhoflow(tmp_path / "home", "export", store, "ammonium#0", *channels, "--format", "npz", tmp_path / "a.dat")
     (tmp_path / "a.dat").rename(tmp_path / "a.npz")
     read = read_npz(tmp_path / "a.npz")
     assert read.scene.grid == ammonium.grid
@@ -129,11 +123,11 @@ def test_a_wrong_request_says_what_there_is(
     assert not list(tmp_path.rglob("*"))
 
 
-def test_a_map_of_two_channels_and_an_unknown_format_are_refused(home: Path, store: Path, tmp_path: Path) -> None:
-    assert "holds one field" in export(home, store, tmp_path / "a.ccp4", "guess", "target", code=2)
+def test_a_map_of_two_channels_and_an_unknown_format_are_refused(store: Path, tmp_path: Path) -> None:
+    assert "holds one field" in export(store, tmp_path / "a.ccp4", "guess", "target", code=2)
     with pytest.raises(RequestError, match="there are cube, ccp4, npz"):
         export_sample(store, "ammonium#0", ["target"], tmp_path / "a.cube", "xsf")
 
 
-def test_the_command_has_help_with_an_example(home: Path) -> None:
-    assert "Example: rhoflow export" in " ".join(rhoflow(home, "export", "--help").split()).replace("`", "")
+def test_the_command_has_help_with_an_example() -> None:
+    assert "Example: rhoflow export" in " ".join(rhoflow_here("export", "--help").split()).replace("`", "")

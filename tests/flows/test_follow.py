@@ -28,7 +28,7 @@ from storage.reader import open_dataset
 from storage.receipts import Receipt, read_receipt
 from storage.seal import seal
 from storage.verify import find_damage
-from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.small_build import command, environment, rhoflow, rhoflow_here, write_recipe
 
 Edit = Callable[[str], str]
 
@@ -161,16 +161,16 @@ def test_a_renamed_row_takes_its_sample_along(tmp_path: Path) -> None:
     assert len(read_plan(store).shards()) == len(read_plan(fresh).shards())
 
 
-def test_the_same_rows_in_other_words_are_no_change(home: Path, tmp_path: Path) -> None:
+def test_the_same_rows_in_other_words_are_no_change(tmp_path: Path) -> None:
     recipe, store = write_recipe(tmp_path), tmp_path / "store.zarr"
     build(recipe, store)
     whole, source = identify(store), tmp_path / "molecules.csv"
     source.write_text(source.read_text().replace("\n", "\r\n"))
-    assert "nothing to compute" not in rhoflow(home, "plan", recipe, store)
-    assert "nothing to compute" in rhoflow(home, "build", recipe, store)
+    assert "nothing to compute" not in rhoflow_here("plan", recipe, store)
+    assert "nothing to compute" in rhoflow(tmp_path / "home", "build", recipe, store)
     assert identify(store) == whole
     assert not (store / generation_key(2)).exists()
-    assert "0 not as they were written" in rhoflow(home, "verify", store)
+    assert "0 not as they were written" in rhoflow_here("verify", store)
 
 
 def test_a_sealed_version_can_be_read_when_the_source_has_moved_on(tmp_path: Path) -> None:
@@ -227,27 +227,27 @@ def test_rows_known_by_their_numbers_may_shift(tmp_path: Path) -> None:
     assert all(sample.is_sound for sample in recompute_samples(store, 3))
 
 
-def test_a_source_without_rows_is_refused_and_the_dataset_stays_sealed(home: Path, tmp_path: Path) -> None:
+def test_a_source_without_rows_is_refused_and_the_dataset_stays_sealed(tmp_path: Path) -> None:
     recipe, store, source = write_recipe(tmp_path), tmp_path / "store.zarr", tmp_path / "molecules.csv"
     build(recipe, store)
     source.write_text(source.read_text().splitlines()[0] + "\n")
-    assert "holds no molecules" in rhoflow(home, "plan", recipe, store, code=2)
+    assert "holds no molecules" in rhoflow_here("plan", recipe, store, code=2)
     assert len(open_dataset(store)) == 12
 
 
-def test_a_voxelized_store_follows_no_source(home: Path, tmp_path: Path) -> None:
+def test_a_voxelized_store_follows_no_source(scheduler: str, tmp_path: Path) -> None:
     recipe, store, source = write_recipe(tmp_path), tmp_path / "store.zarr", tmp_path / "molecules.csv"
     build(recipe, store)
-    rhoflow(home, "voxelize", store, tmp_path / "coarse.zarr", "--spacing-angstrom", "1", "--workers", "1")
+    rhoflow_here("voxelize", store, tmp_path / "coarse.zarr", "--spacing-angstrom", "1", "--cluster", scheduler)
     source.write_text(source.read_text() + "late,CCO,1\n")
     coarse = tmp_path / "coarse.toml"
     coarse.write_text(recipe.read_text().replace("spacing_angstrom = 0.5", "spacing_angstrom = 1"))
-    assert "follows no source (1 rows added" in rhoflow(home, "plan", coarse, tmp_path / "coarse.zarr", code=2)
+    assert "follows no source (1 rows added" in rhoflow_here("plan", coarse, tmp_path / "coarse.zarr", code=2)
     assert len(open_dataset(tmp_path / "coarse.zarr")) == 12
 
 
-def test_what_is_no_store_cannot_be_retried(home: Path, tmp_path: Path) -> None:
-    assert "is no rhoflow store" in rhoflow(home, "retry", tmp_path / "typo.zarr", code=2)
+def test_what_is_no_store_cannot_be_retried(tmp_path: Path) -> None:
+    assert "is no rhoflow store" in rhoflow(tmp_path / "home", "retry", tmp_path / "typo.zarr", code=2)
     assert not (tmp_path / "typo.zarr").exists()
 
 
@@ -261,17 +261,19 @@ def test_a_grown_limit_appends(tmp_path: Path) -> None:
     check_equal(store, tmp_path / "fresh.zarr")
 
 
-def test_a_source_that_changes_before_the_first_build_is_done_is_followed_too(home: Path, tmp_path: Path) -> None:
+def test_a_source_that_changes_before_the_first_build_is_done_is_followed_too(tmp_path: Path) -> None:
     recipe, store, source = write_recipe(tmp_path), tmp_path / "store.zarr", tmp_path / "molecules.csv"
-    rhoflow(home, "plan", recipe, store)
-    rhoflow(home, "run", store, "--parts", "1/3")
+    rhoflow_here("plan", recipe, store)
+    rhoflow_here("run", store, "--parts", "1/3")
     source.write_text(source.read_text().replace("m3,N,", "m3,P,") + "late,CCO,1\n")
     build(recipe, store)
     build(recipe, tmp_path / "fresh.zarr")
     check_equal(store, tmp_path / "fresh.zarr")
 
 
-def test_a_killed_build_of_a_grown_source_ends_as_an_undisturbed_one(home: Path, tmp_path: Path) -> None:
+def test_a_killed_build_of_a_grown_source_ends_as_an_undisturbed_one(
+    home: Path, scheduler: str, tmp_path: Path
+) -> None:
     grown = "\n".join(f"x{k},{'C' * (k + 2)}O,{k}" for k in range(6)) + "\n"
     stores = []
     for name in ("killed", "undisturbed"):
@@ -293,7 +295,7 @@ def test_a_killed_build_of_a_grown_source_ends_as_an_undisturbed_one(home: Path,
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    rhoflow(home, "build", recipe, killed, "--workers", "1")
+    rhoflow(home, "build", recipe, killed, "--cluster", scheduler)
     build(other, undisturbed)
     assert identify(killed) == identify(undisturbed)
     assert fingerprint(killed) == fingerprint(undisturbed)
@@ -376,24 +378,24 @@ def test_what_is_taken_from_a_store_that_has_gone_is_computed(home: Path, chemis
     old, new = tmp_path / "old.zarr", tmp_path / "new.zarr"
     shutil.copytree(chemistry, old)
     recipe = write_chemistry(tmp_path, "same", lambda text: text, ROWS)
-    rhoflow(home, "plan", recipe, new, "--reuse", old)
+    rhoflow_here("plan", recipe, new, "--reuse", old)
     shutil.rmtree(old)
-    assert "gone or has changed" in rhoflow(home, "run", new)
+    assert "gone or has changed" in rhoflow_here("run", new)
     rhoflow(home, "seal", new)
     assert identify(new) == identify(chemistry)
 
 
-def test_what_a_store_has_lost_is_not_taken_from_it(home: Path, chemistry: Path, tmp_path: Path) -> None:
+def test_what_a_store_has_lost_is_not_taken_from_it(chemistry: Path, tmp_path: Path) -> None:
     old = tmp_path / "old.zarr"
     shutil.copytree(chemistry, old)
     lost = next(key for key in list_objects(old) if "orbitals_target" in key)
     recipe = write_chemistry(tmp_path, "same", lambda text: text, ROWS)
-    rhoflow(home, "plan", recipe, tmp_path / "new.zarr", "--reuse", old)
+    rhoflow_here("plan", recipe, tmp_path / "new.zarr", "--reuse", old)
     (old / lost).unlink()
-    assert f"{lost} is gone" in rhoflow(home, "run", tmp_path / "new.zarr", code=1)
+    assert f"{lost} is gone" in rhoflow_here("run", tmp_path / "new.zarr", code=1)
 
 
-def test_reuse_of_what_is_no_other_sealed_store_is_refused(home: Path, chemistry: Path, tmp_path: Path) -> None:
+def test_reuse_of_what_is_no_other_sealed_store_is_refused(chemistry: Path, tmp_path: Path) -> None:
     recipe = write_chemistry(tmp_path, "same", lambda text: text, ROWS)
-    assert "is no rhoflow store" in rhoflow(home, "plan", recipe, tmp_path / "a.zarr", "--reuse", tmp_path, code=2)
-    assert "name another one" in rhoflow(home, "plan", recipe, chemistry, "--reuse", chemistry, code=2)
+    assert "is no rhoflow store" in rhoflow_here("plan", recipe, tmp_path / "a.zarr", "--reuse", tmp_path, code=2)
+    assert "name another one" in rhoflow_here("plan", recipe, chemistry, "--reuse", chemistry, code=2)

@@ -28,7 +28,7 @@ from storage.plan import read_plan
 from storage.reader import open_dataset
 from storage.receipts import read_receipt
 from storage.schema import Conformer, FloatArray, Grid
-from tests.flows.small_build import build_here, rhoflow
+from tests.flows.small_build import build_here, rhoflow_here
 
 RECIPE = """
 [source]
@@ -86,7 +86,7 @@ def store(folder: Path) -> Path:
     """Built by the real commands."""
     recipe, made = write_folder(folder), folder / "store.zarr"
     for arguments in (("plan", recipe, made), ("run", made), ("seal", made)):
-        rhoflow(folder / "prefect", *arguments)
+        rhoflow_here(*arguments)
     return made
 
 

@@ -244,7 +244,7 @@ def test_what_a_call_starts_itself_does_not_hide_its_end(child: Child) -> None:
 
 
 def test_the_peak_is_the_childs_own() -> None:
-    large = np.ones(3 * 10**8)  # of the parent
+    large = np.ones(10**8)  # of the parent
     fresh = Child(memory_gib=1.0)
     assert 0 < fresh.run(square, 2, seconds=30).peak_gib < large.nbytes / 2**30 / 2
     fresh.close()

@@ -17,7 +17,7 @@ from storage.errors import StoreError
 from storage.identity import identify
 from storage.objects import delete_object, has_object, list_keys, read_object, write_object
 from storage.reader import open_dataset
-from tests.flows.small_build import build_here, command, environment, rhoflow, write_recipe
+from tests.flows.small_build import build_here, command, environment, rhoflow, rhoflow_here, write_recipe
 from tests.object_storage import BUCKET, SECRET, Line, serve_buckets
 
 TERM = 1.0
@@ -65,10 +65,10 @@ def expected(recipe: Path, folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def built(server: str, home: Path, recipe: Path) -> Bucket:  # noqa: ARG001
+def built(server: str, home: Path, scheduler: str, recipe: Path) -> Bucket:  # noqa: ARG001
     """A dataset whose build was killed once, and run again."""
     store = Bucket(BUCKET, "built/store.zarr")
-    build = command("build", recipe, str(store), "--workers", 2)
+    build = command("build", recipe, str(store), "--workers", 1)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = subprocess.Popen(build, env=environment(home), start_new_session=True, **quiet)
     wait_for(lambda: has_object(store, CLAIM), running)
@@ -78,7 +78,7 @@ def built(server: str, home: Path, recipe: Path) -> Bucket:  # noqa: ARG001
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert not has_object(store, "work/seal.json")
-    rhoflow(home, "build", recipe, str(store), "--workers", 2)
+    rhoflow(home, "build", recipe, str(store), "--cluster", scheduler)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)  # the Prefect server that the killed flow left behind
     return store
@@ -100,28 +100,28 @@ def test_a_killed_build_resumes_to_the_store_it_would_be_on_disk(built: Bucket, 
     assert dataset["m0#0"].channels["target"].sum() > 0
 
 
-def test_damaged_and_lost_objects_are_named_and_mended(built: Bucket, home: Path, expected: dict[str, str]) -> None:
+def test_damaged_and_lost_objects_are_named_and_mended(built: Bucket, expected: dict[str, str]) -> None:
     shard, table = (next(key for key in expected if word in key) for word in ("/target/c.0", "/spacing/c"))
     content = read_object(built, shard)
     write_object(built, shard, content[:100] + bytes([content[100] ^ 1]) + content[101:])
     delete_object(built, table)
-    found = rhoflow(home, "verify", str(built), code=1)
+    found = rhoflow_here("verify", str(built), code=1)
     assert f"damaged {shard} (shard " in found
     assert f"missing {table}" in found
-    assert "2 restored" in rhoflow(home, "verify", str(built), "--repair")
+    assert "2 restored" in rhoflow_here("verify", str(built), "--repair")
     assert identify(built) == expected
 
 
 def test_a_lost_connection_ends_the_command_and_the_next_one_goes_on(
-    server: str, home: Path, recipe: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    server: str, recipe: Path, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Bucket(BUCKET, "cut/store.zarr")
-    rhoflow(home, "plan", recipe, str(store))
+    rhoflow_here("plan", recipe, str(store))
     line = Line(server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", line.address)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command("run", str(store)), env=environment(home), text=True, **pipes) as running:
+    with subprocess.Popen(command("run", str(store)), env=environment(tmp_path), text=True, **pipes) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server)
         wait_for(lambda: list_keys(store, "work/receipts"), running)
         line.cut()
@@ -134,8 +134,8 @@ def test_a_lost_connection_ends_the_command_and_the_next_one_goes_on(
     assert 0 < len(kept) < 6
     line.mend()
     monkeypatch.setenv("AWS_ENDPOINT_URL", line.address)
-    rhoflow(home, "run", str(store))
-    rhoflow(home, "seal", str(store))
+    rhoflow_here("run", str(store))
+    rhoflow_here("seal", str(store))
     line.cut()
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     assert identify(store) == expected

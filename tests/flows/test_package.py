@@ -12,7 +12,7 @@ from flows.source import finish_unchanged
 from storage.errors import RequestError
 from storage.header import read_header
 from storage.reader import open_dataset
-from tests.flows.small_build import RECIPE, rhoflow
+from tests.flows.small_build import RECIPE, rhoflow_here
 from tests.flows.test_follow import build
 
 SOURCE = '[source]\npackage = "qm9"\nheavy_atoms = 4\ncount = 6\nlabels = ["U0_Ha"]\n[conformers]\nkeep = true\n'
@@ -80,10 +80,10 @@ def test_a_finished_dataset_is_found_unchanged_until_more_is_asked_for(recipe: P
 
 
 def test_a_dataset_from_a_package_is_checked_and_built_again_from_itself(recipe: Path, tmp_path: Path) -> None:
-    home, store = tmp_path / "prefect", tmp_path / "store.zarr"
+    store = tmp_path / "store.zarr"
     build(recipe, store)
-    rhoflow(home, "verify", store, "--deep")
-    assert "identical" in rhoflow(home, "regenerate", store, tmp_path / "again.zarr")
+    rhoflow_here("verify", store, "--deep")
+    assert "identical" in rhoflow_here("regenerate", store, tmp_path / "again.zarr", "--workers", "1")
 
 
 def test_a_report_names_the_package(recipe: Path) -> None:

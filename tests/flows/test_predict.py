@@ -18,7 +18,7 @@ from pipeline.formats import read_cube, read_npz, read_volume
 from storage.errors import RequestError
 from storage.reader import open_dataset
 from storage.schema import Molecule
-from tests.flows.small_build import build_here, rhoflow
+from tests.flows.small_build import build_here, rhoflow, rhoflow_here
 from tests.flows.small_model import RECIPE, SMILES, want
 from training.superres.calibration import read_calibration
 from training.trained import PRETRAINED, load_model
@@ -38,8 +38,8 @@ def count_guess(smiles: str) -> float:
     return integrate_density(state, (grid.edges(0), grid.edges(1), grid.edges(2)))
 
 
-def test_a_smiles_becomes_a_cube_with_every_electron(home: Path, run: Path, tmp_path: Path) -> None:
-    printed = rhoflow(home, "predict", run, "CO", tmp_path / "methanol.cube")
+def test_a_smiles_becomes_a_cube_with_every_electron(run: Path, tmp_path: Path) -> None:
+    printed = rhoflow(tmp_path / "home", "predict", run, "CO", tmp_path / "methanol.cube")
     read = read_cube(tmp_path / "methanol.cube")
     assert sorted(read.scene.numbers.tolist()) == [1, 1, 1, 1, 6, 8]
     assert read.scene.sampling == "cell"
@@ -62,9 +62,9 @@ def test_every_format_holds_the_same_density(run: Path, tmp_path: Path) -> None:
         assert 0 < arrays["expected_nmae"] < 1
 
 
-def test_a_molecule_that_fails_is_named_and_the_rest_goes_on(home: Path, run: Path, tmp_path: Path) -> None:
+def test_a_molecule_that_fails_is_named_and_the_rest_goes_on(run: Path, tmp_path: Path) -> None:
     (tmp_path / "three.smi").write_text("CO methanol\nC(C oxidane\nN ammonia\n")
-    printed = rhoflow(home, "predict", run, tmp_path / "three.smi", tmp_path / "out", "--json")
+    printed = rhoflow_here("predict", run, tmp_path / "three.smi", tmp_path / "out", "--json")
     said = json.loads(printed[printed.index("[{") : printed.rindex("]") + 1])
     assert [one["outcome"] for one in said] == ["ok", "invalid_input", "ok"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
@@ -117,11 +117,11 @@ def test_elements_that_were_not_trained_on_are_told(run: Path, tmp_path: Path) -
     assert "expected NMAE unknown (trained without S)" in str(one)
 
 
-def test_training_leaves_a_calibration(home: Path, run: Path, store: Path) -> None:
+def test_training_leaves_a_calibration(run: Path, store: Path) -> None:
     calibration = read_calibration(run)
     assert calibration
     assert calibration.step == load_model(run).step
-    printed = rhoflow(home, "evaluate", run, store)
+    printed = rhoflow_here("evaluate", run, store)
     foresight = read_calibration(run).foresight  # type: ignore[union-attr]
     assert foresight
     assert foresight.expected_nmae == pytest.approx(foresight.true_nmae, rel=0.5)
@@ -160,6 +160,6 @@ def test_an_unknown_model_and_several_molecules_for_a_file_are_refused(run: Path
         predict(want(run, tmp_path / "two.smi", tmp_path / "a.cube"))
 
 
-def test_the_command_has_help_with_an_example(home: Path) -> None:
-    printed = " ".join(rhoflow(home, "predict", "--help").split()).replace("`", "")
+def test_the_command_has_help_with_an_example() -> None:
+    printed = " ".join(rhoflow_here("predict", "--help").split()).replace("`", "")
     assert "Example: rhoflow predict qm9-gfn2 CCO ethanol.cube" in printed

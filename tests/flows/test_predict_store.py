@@ -24,7 +24,7 @@ from storage.layout import receipt_key
 from storage.objects import locate
 from storage.reader import open_dataset
 from storage.seal import is_sealed
-from tests.flows.small_build import rhoflow
+from tests.flows.small_build import rhoflow_here
 from tests.flows.small_model import want
 from training.trained import checksum_model
 
@@ -38,10 +38,10 @@ def predict_into(run: Path | str, input: Path | str, out: Path, **more: object) 
 
 
 @pytest.fixture(scope="module")
-def predicted(tmp_path_factory: pytest.TempPathFactory, home: Path, run: Path) -> Path:
+def predicted(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     folder = tmp_path_factory.mktemp("out")
     (folder / "five.smi").write_text(ROWS)
-    printed = rhoflow(home, "predict", run, folder / "five.smi", folder / "out.zarr")
+    printed = rhoflow_here("predict", run, folder / "five.smi", folder / "out.zarr")
     assert "5: 4 done, 1 failed (1 invalid_input), 0 missing" in printed
     return folder / "out.zarr"
 

@@ -12,7 +12,7 @@ from flows.report.page import write_report
 from storage.errors import RequestError
 from storage.objects import read_record
 from storage.reader import open_dataset
-from tests.flows.small_build import rhoflow, write_recipe
+from tests.flows.small_build import rhoflow_here, write_recipe
 from training.config import SuperresConfig
 from training.superres.evaluation import compare_errors, evaluate_superres
 from training.superres.task import train_superres
@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe.write_text(recipe.read_text() + "[splits]\ntrain = 0.4\nvalidation = 0.3\ntest = 0.3\n")
     built = folder / "small.zarr"
     for arguments in (("plan", recipe, built), ("run", built), ("seal", built)):
-        rhoflow(folder / "home", *arguments)
+        rhoflow_here(*arguments)
     return built
 
 
@@ -127,7 +127,7 @@ def test_the_same_store_gives_the_same_page(store: Path, page: Path, tmp_path: P
 
 def test_a_store_that_is_not_sealed_has_a_page_without_pictures(tmp_path: Path) -> None:
     recipe, store = write_recipe(tmp_path), tmp_path / "begun.zarr"
-    rhoflow(tmp_path / "home", "plan", recipe, store)
+    rhoflow_here("plan", recipe, store)
     write_report(store, None, tmp_path / "begun.html")
     text = (tmp_path / "begun.html").read_text(encoding="utf-8")
     assert "not sealed yet" in text

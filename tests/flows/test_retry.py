@@ -13,12 +13,12 @@ from storage.reader import open_dataset
 from storage.receipts import Outcome, read_receipt, write_receipt
 from storage.seal import seal
 from storage.writer import write_shard
-from tests.flows.small_build import rhoflow, write_recipe
+from tests.flows.small_build import rhoflow_here, write_recipe
 
 
-def build(home: Path, recipe: Path, store: Path) -> Path:
+def build(recipe: Path, store: Path) -> Path:
     for arguments in (("plan", recipe, store), ("run", store), ("seal", store)):
-        rhoflow(home, *arguments)
+        rhoflow_here(*arguments)
     return store
 
 
@@ -43,27 +43,27 @@ def list_shard_files(store: Path) -> list[str]:
 
 
 def test_samples_that_ran_out_of_time_are_made_good_and_no_finished_shard_is_touched(
-    home: Path, tmp_path: Path
+    scheduler: str, tmp_path: Path
 ) -> None:
-    store, whole = build(home, write_recipe(tmp_path), tmp_path / "store.zarr"), tmp_path / "whole.zarr"
+    store, whole = build(write_recipe(tmp_path), tmp_path / "store.zarr"), tmp_path / "whole.zarr"
     shutil.copytree(store, whole)
     late = [forget_sample(store, 1, 1), forget_sample(store, 3, 0)]
     assert len(open_dataset(store)) == 10
     assert not set(late) & set(open_dataset(store).ids)
     stamps = {key: (store / key).stat().st_mtime_ns for key in list_shard_files(store)}
-    assert "different" in rhoflow(home, "diff", whole, store, code=1)
-    assert "2 samples tried again: 2 ok" in rhoflow(home, "retry", store, "--reason", "timeout", "--workers", "1")
+    assert "different" in rhoflow_here("diff", whole, store, code=1)
+    assert "2 samples tried again: 2 ok" in rhoflow_here("retry", store, "--reason", "timeout", "--cluster", scheduler)
     assert {key: (store / key).stat().st_mtime_ns for key in stamps} == stamps
-    assert "identical: 12 samples" in rhoflow(home, "diff", whole, store)
+    assert "identical: 12 samples" in rhoflow_here("diff", whole, store)
     assert open_dataset(store).ids == open_dataset(whole).ids
     assert open_dataset(store).attributes["version"] == 2
     assert open_dataset(store).attributes["statistics"] == open_dataset(whole).attributes["statistics"]
-    assert "0 not as they were written" in rhoflow(home, "verify", store)
+    assert "0 not as they were written" in rhoflow_here("verify", store)
 
 
-def test_where_nothing_failed_so_the_request_is_wrong(home: Path, tmp_path: Path) -> None:
-    store = build(home, write_recipe(tmp_path, ("broken,C(C)(C)(C)(C)C,1.5",)), tmp_path / "store.zarr")
+def test_where_nothing_failed_so_the_request_is_wrong(tmp_path: Path) -> None:
+    store = build(write_recipe(tmp_path, ("broken,C(C)(C)(C)(C)C,1.5",)), tmp_path / "store.zarr")
     whole = identify(store)
-    assert "no computed sample failed with timeout" in rhoflow(home, "retry", store, "--reason", "timeout", code=2)
-    assert "no computed sample failed" in rhoflow(home, "retry", store, code=2)
+    assert "no computed sample failed with timeout" in rhoflow_here("retry", store, "--reason", "timeout", code=2)
+    assert "no computed sample failed" in rhoflow_here("retry", store, code=2)
     assert identify(store) == whole

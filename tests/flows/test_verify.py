@@ -21,19 +21,19 @@ from storage.manifest import SEAL, is_vouched_for, vouch_again
 from storage.objects import checksum, list_keys, read_record, write_record
 from storage.receipts import read_receipt
 from storage.verify import find_damage
-from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.small_build import command, environment, rhoflow, rhoflow_here, write_recipe
 
 EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5", "giant,CCCCCCCCCCCCCCCCCCCC,2.5")
 LISTS = ("work/manifest.json.gz", "work/manifest.copy.json.gz")
 
 
 @pytest.fixture(scope="module")
-def built(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sealed store; copies of it are what the tests damage."""
     folder = tmp_path_factory.mktemp("built")
     recipe, store = write_recipe(folder, EXTRA), folder / "store.zarr"
     for arguments in (("plan", recipe, store), ("run", store), ("seal", store)):
-        rhoflow(home, *arguments)
+        rhoflow_here(*arguments)
     return store
 
 
@@ -118,20 +118,20 @@ def test_records_that_all_else_depends_on_are_restored_together(store: Path, los
     assert not find_damage(store).damages
 
 
-def test_damage_is_named_with_its_shard_samples_and_remedy(home: Path, store: Path) -> None:
+def test_damage_is_named_with_its_shard_samples_and_remedy(store: Path) -> None:
     hit = "cells_16/target/c.1.0.0.0"
     (store / hit).write_bytes(b"x")
     (store / "cells_16/guess/c.0.0.0.0.0123.partial").write_bytes(b"half")
     (store / "cells_16/guess/c.9.0.0.0").write_bytes(b"whose?")
-    printed = rhoflow(home, "verify", store, code=1)
+    printed = rhoflow_here("verify", store, code=1)
     receipt = next(receipt for n in range(7) if hit in (receipt := read_receipt(store, n)).objects)
     ids = ", ".join(outcome.id for outcome in receipt.outcomes)
     assert f"damaged {hit} (shard {receipt.shard}: {ids}): `rhoflow verify {store} --repair`" in printed
     assert "unexpected cells_16/guess/c.9.0.0.0" in printed
     assert "1 leftovers of killed writers, harmless" in printed
-    rhoflow(home, "verify", store, "--repair", code=1)  # a file that is not the dataset's is left to its owner
+    rhoflow_here("verify", store, "--repair", code=1)  # a file that is not the dataset's is left to its owner
     (store / "cells_16/guess/c.9.0.0.0").unlink()
-    sound = json.loads(rhoflow(home, "verify", store, "--json").splitlines()[0])
+    sound = json.loads(rhoflow_here("verify", store, "--json").splitlines()[0])
     assert sound["sound"]
     assert sound["verified"]["damages"] == []
 
@@ -149,13 +149,13 @@ def test_source_rows_are_there_twice_and_lost_only_together(store: Path) -> None
     assert [found.key for found in find_damage(store).damages] == pair  # not forgotten
 
 
-def test_a_killed_repair_is_repaired(home: Path, store: Path) -> None:
+def test_a_killed_repair_is_repaired(store: Path, tmp_path: Path) -> None:
     before, damaged = identify(store), sorted(key for key in list_checked(store) if "/c.0" in key or "receipts" in key)
     for key in damaged:
         (store / key).unlink()
     running = subprocess.Popen(
         command("verify", store, "--repair"),
-        env=environment(home),
+        env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -165,8 +165,8 @@ def test_a_killed_repair_is_repaired(home: Path, store: Path) -> None:
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert not all((store / key).exists() for key in damaged)  # the kill came in the middle
-    rhoflow(home, "verify", store, "--repair")
-    rhoflow(home, "verify", store)
+    rhoflow_here("verify", store, "--repair")
+    rhoflow_here("verify", store)
     assert identify(store) == before
 
 
@@ -191,11 +191,11 @@ def change_exponent(store: Path, exponent: float) -> None:
     vouch_again(store, HEADER)
 
 
-def test_deep_verification_finds_physics_that_no_checksum_can(home: Path, store: Path) -> None:
-    printed = rhoflow(home, "verify", store, "--deep", "--molecules", "2")
+def test_deep_verification_finds_physics_that_no_checksum_can(store: Path) -> None:
+    printed = rhoflow_here("verify", store, "--deep", "--molecules", "2")
     assert printed.count("sound: identical") == 2
     change_exponent(store, 0.6001)
-    report = json.loads(rhoflow(home, "verify", store, "--deep", "--json", code=1).splitlines()[0])
+    report = json.loads(rhoflow_here("verify", store, "--deep", "--json", code=1).splitlines()[0])
     assert report["verified"]["damages"] == []
     assert len(report["recomputed"]) == 3
     for sample in report["recomputed"]:
@@ -211,10 +211,10 @@ def test_receipts_name_the_kernel_that_results_depend_on(store: Path) -> None:
     assert os.environ.get("OPENBLAS_CORETYPE", "") in kernel
 
 
-def test_an_unsealed_store_is_verified_as_far_as_it_has_receipts(home: Path, store: Path) -> None:
+def test_an_unsealed_store_is_verified_as_far_as_it_has_receipts(store: Path) -> None:
     for key in (SEAL, *LISTS, receipt_key(2)):
         (store / key).unlink()
-    assert "not sealed: receipts vouch for the stored objects" in rhoflow(home, "verify", store)
+    assert "not sealed: receipts vouch for the stored objects" in rhoflow_here("verify", store)
     (store / "cells_16/guess/c.0.0.0.0").write_bytes(b"")
     findings = find_damage(store)
     assert [found.key for found in findings.damages] == ["cells_16/guess/c.0.0.0.0"]
@@ -222,12 +222,12 @@ def test_an_unsealed_store_is_verified_as_far_as_it_has_receipts(home: Path, sto
     assert not find_damage(store).damages
 
 
-def test_what_changes_a_sealed_store_on_purpose_is_vouched_for(home: Path, built: Path, tmp_path: Path) -> None:
+def test_what_changes_a_sealed_store_on_purpose_is_vouched_for(built: Path, tmp_path: Path) -> None:
     """Other limits, and a source that has moved."""
     store = shutil.copytree(built, tmp_path / "store.zarr")
     recipe = write_recipe(tmp_path / "moved", EXTRA)
     recipe.write_text(recipe.read_text() + "[limits]\nmemory_gib = 5\n")
-    rhoflow(home, "build", recipe, store)
+    rhoflow(tmp_path / "home", "build", recipe, store)
     assert read_header(store).recipe["limits"]["memory_gib"] == 5
     assert not find_damage(store).damages
-    assert "is no rhoflow store" in rhoflow(home, "verify", tmp_path / "moved", code=2)
+    assert "is no rhoflow store" in rhoflow_here("verify", tmp_path / "moved", code=2)

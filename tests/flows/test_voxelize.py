@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from storage.identity import identify
-from storage.layout import SEAL, generation_key, plan_key, receipt_key
+from storage.layout import HEADER, RECEIPTS, SEAL, generation_key, plan_key, receipt_key
 from storage.outcomes import read_row_outcomes
 from storage.plan import read_plan
 from storage.reader import open_dataset
 from storage.receipts import read_receipt
-from tests.flows.small_build import build_here, command, environment, rhoflow, write_recipe
+from tests.flows.small_build import build_here, command, environment, rhoflow, rhoflow_here, write_recipe
 
 EXTRA = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5", "giant,CCCCCCCCCCCCCCCCCCCC,2.5")
 COARSE = ("--spacing-angstrom", "0.8", "--margin-angstrom", "2", "--classes", "8,12,40", "--box", "tight")
@@ -36,15 +36,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def coarse(home: Path, built: Path) -> Path:
+def coarse(built: Path) -> Path:
+    """Made by the command itself, on two workers."""
     new = built.parent / "coarse.zarr"
-    printed = rhoflow(home, "voxelize", built, new, *COARSE, "--workers", "2")
+    printed = rhoflow(built.parent / "home", "voxelize", built, new, *COARSE, "--workers", "2")
     assert "13 done" in printed
     return new
 
 
-def test_the_same_grid_again_is_the_identical_store(home: Path, built: Path, tmp_path: Path) -> None:
-    rhoflow(home, "voxelize", built, tmp_path / "again.zarr", "--workers", "1")
+def test_the_same_grid_again_is_the_identical_store(built: Path, scheduler: str, tmp_path: Path) -> None:
+    rhoflow_here("voxelize", built, tmp_path / "again.zarr", "--cluster", scheduler)
     assert identify(tmp_path / "again.zarr") == identify(built)
 
 
@@ -70,28 +71,33 @@ def test_what_had_failed_fails_with_the_same_reason(built: Path, coarse: Path) -
     assert after["twin"].duplicate_of == "m4#0"
 
 
-@pytest.mark.parametrize("seconds", [2.0, 4.0])
+@pytest.mark.parametrize("after", [HEADER, f"{RECEIPTS}/*.json"], ids=["begun", "in the middle"])
 def test_a_killed_voxelization_resumes_to_the_identical_store(
-    home: Path, built: Path, coarse: Path, tmp_path: Path, seconds: float
+    built: Path, coarse: Path, scheduler: str, tmp_path: Path, after: str
 ) -> None:
     new = tmp_path / "new.zarr"
     running = subprocess.Popen(
         command("voxelize", built, new, *COARSE, "--workers", 1),
-        env=environment(home),
+        env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    time.sleep(seconds)
+    while not list(new.glob(after)):
+        assert running.poll() is None
+        time.sleep(0.01)
     running.kill()
     running.wait()
-    rhoflow(home, "voxelize", built, new, *COARSE, "--workers", "1")
+    assert not (new / SEAL).exists()
+    rhoflow_here("voxelize", built, new, *COARSE, "--cluster", scheduler)
     assert identify(new) == identify(coarse)
-    refused = rhoflow(home, "voxelize", built, new, "--spacing-angstrom", "0.7", code=2)
+    refused = rhoflow_here("voxelize", built, new, "--spacing-angstrom", "0.7", code=2)
     assert "grid.spacing_angstrom was 0.8, is 0.7" in refused
 
 
 @pytest.mark.parametrize("left", ["header", "copy", "plan", "half"])
-def test_whatever_was_left_behind_is_finished(home: Path, built: Path, coarse: Path, tmp_path: Path, left: str) -> None:
+def test_whatever_was_left_behind_is_finished(
+    built: Path, coarse: Path, scheduler: str, tmp_path: Path, left: str
+) -> None:
     new = tmp_path / "new.zarr"
     shutil.copytree(coarse, new)
     (new / SEAL).unlink()
@@ -106,28 +112,28 @@ def test_whatever_was_left_behind_is_finished(home: Path, built: Path, coarse: P
     if left == "header":
         shutil.rmtree(new / "work/conformers")
     if left in ("header", "copy"):  # no other molecules may take the place of those that were being copied
-        assert "begun by `rhoflow voxelize`" in rhoflow(home, "plan", write_recipe(tmp_path / "other"), new, code=2)
-    rhoflow(home, "voxelize", built, new, *COARSE, "--workers", "1")
+        assert "begun by `rhoflow voxelize`" in rhoflow_here("plan", write_recipe(tmp_path / "other"), new, code=2)
+    rhoflow_here("voxelize", built, new, *COARSE, "--cluster", scheduler)
     assert identify(new) == identify(coarse)
 
 
 def test_a_changed_or_damaged_source_stops_the_work_and_fails_no_molecule(
-    home: Path, built: Path, coarse: Path, tmp_path: Path
+    built: Path, coarse: Path, scheduler: str, tmp_path: Path
 ) -> None:
     source, new = tmp_path / "source.zarr", tmp_path / "new.zarr"
     shutil.copytree(built, source)
-    rhoflow(home, "voxelize", source, new, *COARSE, "--workers", "1")
+    rhoflow_here("voxelize", source, new, *COARSE, "--cluster", scheduler)
     (new / receipt_key(1)).unlink()
     lost = next(key for key in read_receipt(source, 1).objects if "orbitals_" in key)
     (source / lost).rename(tmp_path / "kept")
-    assert f"{lost} is gone" in rhoflow(home, "run", new, code=1)
+    assert f"{lost} is gone" in rhoflow(tmp_path / "home", "run", new, code=1)
     (tmp_path / "kept").rename(source / lost)
     receipt = source / receipt_key(0)
     receipt.write_text(receipt.read_text().replace('"ok"', '"timeout"', 1))
-    assert "it has changed since" in rhoflow(home, "run", new, code=1)
+    assert "it has changed since" in rhoflow(tmp_path / "home", "run", new, code=1)
     shutil.rmtree(source)
     shutil.copytree(built, source)
-    rhoflow(home, "voxelize", source, new, *COARSE, "--workers", "1")  # sealed, but one receipt was gone
+    rhoflow_here("voxelize", source, new, *COARSE, "--cluster", scheduler)  # sealed, but one receipt was gone
     assert identify(new) == identify(coarse)
 
 
@@ -147,17 +153,17 @@ round_to = 0
 """
 
 
-def test_turned_molecules_are_what_a_build_in_that_orientation_gives(home: Path, tmp_path: Path) -> None:
+def test_turned_molecules_are_what_a_build_in_that_orientation_gives(scheduler: str, tmp_path: Path) -> None:
     (tmp_path / "molecules.smi").write_text("CO methanol\nC#N cyanide\nFS(F)=O fluoride\n")
     stores = {}
     for orient in ("false", "true"):
         (tmp_path / "recipe.toml").write_text(TURNED.replace("orient = false", f"orient = {orient}"))
         stores[orient] = tmp_path / f"{orient}.zarr"
         for arguments in (("plan", tmp_path / "recipe.toml"), ("run",), ("seal",)):
-            rhoflow(home, *arguments, stores[orient])
+            rhoflow_here(*arguments, stores[orient])
     for here, there, option in (("false", "true", "--orient"), ("true", "false", "--no-orient")):
         turned = tmp_path / f"turned-{there}.zarr"
-        rhoflow(home, "voxelize", stores[here], turned, option, "--workers", "1")
+        rhoflow_here("voxelize", stores[here], turned, option, "--cluster", scheduler)
         found, expected = open_dataset(turned), open_dataset(stores[there])
         assert len(found) == 3
         for id in found.ids:
@@ -188,36 +194,36 @@ shard_samples = 1
 """
 
 
-def test_periodic_densities_keep_their_box(home: Path, tmp_path: Path) -> None:
+def test_periodic_densities_keep_their_box(scheduler: str, tmp_path: Path) -> None:
     (tmp_path / "hydrogen.smi").write_text("[H][H] hydrogen\n")
     (tmp_path / "recipe.toml").write_text(PERIODIC)
     store, again = tmp_path / "store.zarr", tmp_path / "again.zarr"
     for arguments in (("plan", tmp_path / "recipe.toml", store), ("run", store), ("seal", store)):
-        rhoflow(home, *arguments)
+        rhoflow_here(*arguments)
     sample = open_dataset(store)["hydrogen#0"]
     assert sample.states["target"].cell == sample.states["guess"].cell
     values, volume = sample.channels["target"], sample.grid.cell_volume
     assert values.sum(dtype=np.float64) * volume == pytest.approx(2, abs=1e-3)  # in one box, points hold every electron
-    rhoflow(home, "voxelize", store, again, "--workers", "1")
+    rhoflow_here("voxelize", store, again, "--cluster", scheduler)
     assert identify(again) == identify(store)
-    assert "cannot be turned" in rhoflow(home, "voxelize", store, tmp_path / "turned.zarr", "--orient", code=2)
+    assert "cannot be turned" in rhoflow_here("voxelize", store, tmp_path / "turned.zarr", "--orient", code=2)
 
 
-def test_what_cannot_be_voxelized_is_refused(home: Path, built: Path, coarse: Path, tmp_path: Path) -> None:
-    assert "into itself" in rhoflow(home, "voxelize", built, built, code=2)
-    nothing_fits = rhoflow(home, "voxelize", built, tmp_path / "a", "--spacing-angstrom", "0.05", code=2)
+def test_what_cannot_be_voxelized_is_refused(built: Path, coarse: Path, tmp_path: Path) -> None:
+    assert "into itself" in rhoflow_here("voxelize", built, built, code=2)
+    nothing_fits = rhoflow_here("voxelize", built, tmp_path / "a", "--spacing-angstrom", "0.05", code=2)
     assert "no molecule fits" in nothing_fits
     assert "give larger --classes" in nothing_fits
-    assert "write numbers with commas" in rhoflow(home, "voxelize", built, tmp_path / "a", "--classes", "8;9", code=2)
-    assert "grid.sampling" in rhoflow(home, "voxelize", built, tmp_path / "a", "--sampling", "mean", code=2)
+    assert "write numbers with commas" in rhoflow_here("voxelize", built, tmp_path / "a", "--classes", "8;9", code=2)
+    assert "grid.sampling" in rhoflow_here("voxelize", built, tmp_path / "a", "--sampling", "mean", code=2)
     assert not (tmp_path / "a").exists()
     other = tmp_path / "other.zarr"
     shutil.copytree(built, other)
     (other / SEAL).unlink()
-    assert "not sealed yet" in rhoflow(home, "voxelize", other, tmp_path / "a", code=2)
+    assert "not sealed yet" in rhoflow_here("voxelize", other, tmp_path / "a", code=2)
     bare = build(tmp_path / "bare", store="[store]\nwavefunctions = false")
-    assert "keeps no wavefunctions of guess, target" in rhoflow(home, "voxelize", bare, tmp_path / "a", code=2)
-    assert "was voxelized from" in rhoflow(home, "voxelize", other_than(built, tmp_path), coarse, *COARSE, code=2)
+    assert "keeps no wavefunctions of guess, target" in rhoflow_here("voxelize", bare, tmp_path / "a", code=2)
+    assert "was voxelized from" in rhoflow_here("voxelize", other_than(built, tmp_path), coarse, *COARSE, code=2)
 
 
 def other_than(built: Path, folder: Path) -> Path:

@@ -32,8 +32,13 @@ def moments_of_inertia(molecule: Molecule) -> FloatArray:
     return np.linalg.eigvalsh(np.trace(spread) * np.eye(3) - spread)
 
 
-def test_qm9_has_as_many_molecules_as_were_published() -> None:
-    molecules = list(read_qm9())
+@pytest.fixture(scope="module")
+def molecules() -> list[Molecule]:
+    """All of them, with all their labels."""
+    return list(read_qm9((*PROPERTIES, *POLARIZABILITY)))
+
+
+def test_qm9_has_as_many_molecules_as_were_published(molecules: list[Molecule]) -> None:
     assert len(molecules) == 133_885 - 3_054  # all but those that fell apart
     assert [molecule.row for molecule in molecules] == list(range(len(molecules)))
     assert molecules[0].id == "qm9_000001"
@@ -86,11 +91,11 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.reference
-def test_positions_and_labels_are_those_of_the_published_files(reference: Path) -> None:
+def test_positions_and_labels_are_those_of_the_published_files(molecules: list[Molecule], reference: Path) -> None:
     with (reference / "qm9" / "qm9_2000.csv").open(newline="") as file:
         rows = {int(row["index"]): row for row in csv.DictReader(file)}
     published = read_molecules(reference / "qm9" / "qm9_2000.extxyz.gz", id="index")
-    ours = {int(one.id.removeprefix("qm9_")): one for one in read_qm9((*PROPERTIES, *POLARIZABILITY))}
+    ours = {int(one.id.removeprefix("qm9_")): one for one in molecules}
     for molecule in published:
         number = int(molecule.id)
         one = ours[number]

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from storage.errors import RequestError, RhoflowError, StoreError
 from storage.reader import Dataset
+from tests.flows.small_build import rhoflow_here
 from tests.training.property_store import RECIPE, build_chains
 from tests.training.test_processes import check_alike, finish, start
 from training.batch import Draw
@@ -163,9 +164,9 @@ steps = 12
 checkpoint_steps = 4
 device = "cpu"
 """
-    for folder, processes in (("one", 1), ("two", 2)):
-        finish(start(tmp_path / folder, chains.store, kind="property", config=config, processes=processes))
-    check_alike(tmp_path / "two/run", tmp_path / "one/run")
+    finish(start(tmp_path, chains.store, kind="property", config=config, processes=2))
+    rhoflow_here("train", "property", tmp_path / "config.toml", tmp_path / "one", "--store", chains.store)
+    check_alike(tmp_path / "run", tmp_path / "one")
 
 
 def test_missing_labels_neither_teach_nor_count(chains: Dataset, tmp_path: Path) -> None:
