@@ -94,7 +94,11 @@ def scheduler() -> Iterator[str]:
 @pytest.fixture
 def api(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a real Prefect server, at which a new schedule is seen at once."""
-    with serve_prefect(database, tmp_path, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2") as address:
+    schedules = {
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "true",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+    }
+    with serve_prefect(database, tmp_path, **IDLE | schedules) as address:
         monkeypatch.setenv("PREFECT_API_URL", address)
         yield address
 

@@ -13,13 +13,16 @@ from tests.flows.small_build import command, environment, rhoflow, write_recipe
 from tests.flows.test_build import ask, running
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+TRAINING = "steps = 2\nwidth = 4\ndepth = 1\ncrop = 8\n"
 
 
-def test_a_run_fired_by_the_schedule_seals_the_store_and_the_next_does_nothing(api: str, tmp_path: Path) -> None:
+def test_a_run_fired_by_the_schedule_seals_the_store_and_the_next_does_nothing(
+    api: str, scheduler: str, tmp_path: Path
+) -> None:
     recipe, store = write_recipe(tmp_path / "a"), tmp_path / "molecules.zarr"
     config, runs = tmp_path / "superres.toml", tmp_path / "runs"
-    config.write_text("steps = 2\n")
-    every_minute = ("--cron", "* * * * *", "--workers", "1", "--train", config, runs)
+    config.write_text(TRAINING)
+    every_minute = ("--cron", "* * * * *", "--cluster", scheduler, "--train", config, runs)
     with running(command("schedule", recipe, store, *every_minute), tmp_path):
         await_completed(api, 1)
         assert is_sealed(store)
@@ -33,18 +36,19 @@ def test_a_run_fired_by_the_schedule_seals_the_store_and_the_next_does_nothing(a
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == written
 
 
-@pytest.mark.usefixtures("api")
-def test_a_nightly_run_on_grown_input_appends_seals_and_trains_again(tmp_path: Path) -> None:
+def test_a_nightly_run_on_grown_input_appends_seals_and_trains_again(
+    home: Path, scheduler: str, tmp_path: Path
+) -> None:
     recipe, store = write_recipe(tmp_path / "a"), tmp_path / "molecules.zarr"
     config, runs = tmp_path / "superres.toml", tmp_path / "runs"
-    config.write_text("steps = 2\n")
+    config.write_text(TRAINING)
     nightly = f"from pathlib import Path; from flows.schedule import run_nightly; run_nightly(Path({str(recipe)!r}), "
-    nightly += f"{str(store)!r}, config=Path({str(config)!r}), runs=Path({str(runs)!r}))"
+    nightly += f"{str(store)!r}, cluster={scheduler!r}, config=Path({str(config)!r}), runs=Path({str(runs)!r}))"
     trained = []
     for row in ("", "late,CCO,1\n"):
         with (tmp_path / "a/molecules.csv").open("a") as source:
             source.write(row)
-        subprocess.run([sys.executable, "-c", nightly], env=environment(tmp_path), check=True, timeout=200)
+        subprocess.run([sys.executable, "-c", nightly], env=environment(home), check=True, timeout=200)
         trained.append({run.name for run in runs.iterdir()})
     assert open_dataset(store).attributes["version"] == 2
     assert "late#0" in open_dataset(store).ids
@@ -84,13 +88,16 @@ def test_a_wrong_cron_is_refused_before_anything_starts(tmp_path: Path, cron: st
     assert not (tmp_path / "store.zarr").exists()
 
 
-def test_the_deployments_run_on_a_worker_of_their_pool(api: str, tmp_path: Path) -> None:
+def test_the_deployments_run_on_a_worker_of_their_pool(
+    prefect_server: str, home: Path, scheduler: str, tmp_path: Path
+) -> None:
     recipe, store = write_recipe(tmp_path / "a"), tmp_path / "molecules.zarr"
     prefect = [sys.executable, "-m", "prefect"]
-    for pool in ("cpu", "gpu"):
-        call(tmp_path, *prefect, "work-pool", "create", pool, "--type", "process")
-    call(tmp_path, *prefect, "--no-prompt", "deploy", "--all", "--prefect-file", DEPLOY / "prefect.yaml")
-    deployed = {found["name"]: found for found in ask(f"{api}/deployments/filter", {})}
+    call(home, *prefect, "work-pool", "create", "cpu", "--type", "process")
+    template = ask(f"{prefect_server}/work_pools/cpu")["base_job_template"]
+    ask(f"{prefect_server}/work_pools/", {"name": "gpu", "type": "process", "base_job_template": template})
+    call(home, *prefect, "--no-prompt", "deploy", "--all", "--prefect-file", DEPLOY / "prefect.yaml")
+    deployed = {found["name"]: found for found in ask(f"{prefect_server}/deployments/filter", {})}
     assert {name: found["work_pool_name"] for name, found in deployed.items()} == {
         "build": "cpu",
         "regenerate": "cpu",
@@ -98,9 +105,9 @@ def test_the_deployments_run_on_a_worker_of_their_pool(api: str, tmp_path: Path)
         "compare": "gpu",
     }
     assert [found["schedule"]["cron"] for found in deployed["build"]["schedules"]] == ["0 2 * * *"]
-    parameters = {"recipe": str(recipe), "store": str(store), "workers": 1}
-    ask(f"{api}/deployments/{deployed['build']['id']}/create_flow_run", {"parameters": parameters})
-    call(tmp_path, *prefect, "worker", "start", "--pool", "cpu", "--run-once")
+    parameters = {"recipe": str(recipe), "store": str(store), "cluster": scheduler}
+    ask(f"{prefect_server}/deployments/{deployed['build']['id']}/create_flow_run", {"parameters": parameters})
+    call(home, *prefect, "worker", "start", "--pool", "cpu", "--run-once")
     assert is_sealed(store)
 
 

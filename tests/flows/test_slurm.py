@@ -18,7 +18,7 @@ from flows.workers.cluster import read_array
 from flows.workers.fleet import open_cluster
 from storage.identity import identify
 from storage.seal import is_sealed
-from tests.flows.small_build import command, environment, rhoflow, write_recipe
+from tests.flows.small_build import command, environment, rhoflow, rhoflow_here, write_recipe
 from tests.flows.test_build import ask as inquire
 from tests.flows.test_build import running
 from tests.flows.test_schedule import await_completed, await_message
@@ -36,13 +36,13 @@ ROWS = ("broken,C(C)(C)(C)(C)C,1.5", "twin,OC,9.5")
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, str]:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The identity of the store that one process makes."""
     folder = tmp_path_factory.mktemp("plain")
     recipe, store = write_recipe(folder, ROWS), folder / "store.zarr"
-    rhoflow(home, "plan", recipe, store)
-    rhoflow(home, "run", store)
-    rhoflow(home, "seal", store)
+    rhoflow_here("plan", recipe, store)
+    rhoflow_here("run", store)
+    rhoflow_here("seal", store)
     return identify(store)
 
 
