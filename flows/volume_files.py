@@ -1,12 +1,14 @@
 """Which files a density leaves as: the ending says the format."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.formats import CUBE_ENDINGS, Volume, write_ccp4, write_cube, write_npz
 from storage.errors import RequestError
+from storage.faults import REMEDIES
 
-WRITERS: Mapping[str, Callable[[Path, Volume], None]] = {"cube": write_cube, "ccp4": write_ccp4, "npz": write_npz}
+WRITERS: dict[str, Callable[[Path, Volume], None]] = {"cube": write_cube, "ccp4": write_ccp4, "npz": write_npz}
 ENDINGS = {**dict.fromkeys(CUBE_ENDINGS, "cube"), ".ccp4": "ccp4", ".map": "ccp4", ".mrc": "ccp4", ".npz": "npz"}
 
 
@@ -23,8 +25,13 @@ def choose_format(file: Path, format: str | None) -> str:
 
 
 def write_volume(file: Path, format: str, volume: Volume) -> None:
-    """Raises RequestError where the path cannot be written to."""
+    """In one move: a file that was there stays whole. Raises RequestError where the path cannot be written to."""
+    part = file.with_name(f".part-{file.name}")
     try:
-        WRITERS[format](file, volume)
+        WRITERS[format](part, volume)
+        part.replace(file)
     except OSError as error:
-        raise RequestError(f"{file}: cannot be written ({error.strerror or error}): check the path") from error
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        remedy = REMEDIES.get(error.errno or 0, "check the path")
+        raise RequestError(f"{file}: cannot be written ({error.strerror or error}): {remedy}") from error

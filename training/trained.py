@@ -27,6 +27,8 @@ class Origin:
     groups: list[str]  # molecules seen in training or in choosing the checkpoint
     elements: list[int] = field(default_factory=list)  # atomic numbers seen in training
     recipe: dict[str, Any] = field(default_factory=dict)  # of the first store: how a guess is made, and on which grid
+    charges: list[int] = field(default_factory=lambda: [0])  # of molecules seen in training
+    unpaired: list[int] = field(default_factory=lambda: [0])  # how many electrons of theirs were
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from flows.prediction.guess import check_guess
 from flows.recipe import ModelDensity, Recipe, RecipeError, recipe_values
+from pipeline.elements import SYMBOLS
 from storage.schema import Conformer, FloatArray, Grid
 from training.models.prediction import predict_turned
 from training.models.tiles import GIB
 from training.superres.calibration import Calibration, read_calibration
-from training.trained import PRETRAINED, Model, checksum_model, load_model, locate_run
+from training.trained import PRETRAINED, Model, Origin, checksum_model, load_model, locate_run
 
 LEFT = 0.5  # of a molecule's memory, for all but the network's features
 
@@ -25,8 +26,8 @@ class Refined:
     """What a model says of one molecule."""
 
     density: NDArray[np.float32]  # (nx, ny, nz), electrons/bohr³
-    expected_nmae: float | None  # None: the model is not calibrated, or was trained without an element
-    unseen: list[int]  # atomic numbers that the model was not trained on
+    expected_nmae: float | None  # None: the model is not calibrated, or something was never seen in training
+    unseen: list[str]  # elements, charge and unpaired electrons that the model was not trained on
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Refiner:
     ) -> Refined:
         """From a guess, shape `grid.shape`, that holds `electrons`, in so many bytes.
 
-        Raises RequestError where even tiles need more of them.
+        Raises TooLarge where even tiles need more of them.
         """
         predicted = predict_turned(self.model.network, guess, electrons, grid.cell_volume, memory)
-        unseen = sorted({*conformer.numbers.tolist()} - {*self.model.origin.elements})
+        unseen = list_unseen(conformer, self.model.origin)
         expected = self.calibration.expect(predicted.spread) if self.calibration and not unseen else None
         return Refined(predicted.density, expected, unseen)
 
@@ -61,12 +62,22 @@ class ModelEngine:
     def refine(
         self, conformer: Conformer, grid: Grid, guess: NDArray[np.float32], electrons: float
     ) -> tuple[FloatArray, Mapping[str, float]]:
-        """What is known is the `expected_nmae`: NaN where the model was trained without one of the elements."""
+        """What is known is the `expected_nmae`: NaN where the model never saw such a charge, spin or element."""
         refined = _read_refiner(self.run, self.sha256).refine(
             conformer, grid, guess, electrons, LEFT * self.memory_gib * GIB
         )
         expected = math.nan if refined.expected_nmae is None else refined.expected_nmae
         return refined.density.astype(np.float64), {"expected_nmae": expected}
+
+
+def list_unseen(conformer: Conformer, origin: Origin) -> list[str]:
+    """What a molecule has that no molecule of the training had, in words: there the spread of answers says nothing."""
+    unseen = [SYMBOLS[number] for number in sorted({*conformer.numbers.tolist()} - {*origin.elements})]
+    if conformer.charge not in origin.charges:
+        unseen.append(f"charge {conformer.charge:+d}")
+    if conformer.unpaired not in origin.unpaired:
+        unseen.append(f"{conformer.unpaired} unpaired electron" + "s" * (conformer.unpaired > 1))
+    return unseen
 
 
 def read_refiner(run: Path) -> Refiner:

@@ -11,7 +11,6 @@ from flows.prediction.guess import Guess, Guesses
 from flows.prediction.model_engine import Refiner, read_refiner
 from flows.progress import Meter
 from flows.volume_files import ENDINGS, choose_format, write_volume
-from pipeline.elements import SYMBOLS
 from pipeline.failures import MoleculeFailed
 from pipeline.formats import Scene, Volume
 from storage.errors import RequestError
@@ -24,6 +23,7 @@ from training.trained import Model, locate_run
 
 FIELD = "predicted_electrons_per_bohr3"
 TABLE = "predictions.csv"
+LONGEST_NAME = 255  # bytes that a file's name may have; a SMILES may have more
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,17 @@ class Prediction:
     message: str = ""
     file: str = ""
     electrons: float | None = None  # in the box
-    expected_nmae: float | None = None  # None: the model is not calibrated, or was trained without an element
+    expected_nmae: float | None = None  # None: the model is not calibrated, or was trained without something
+    counted: str = ""  # valence or all: which electrons
+    charge: int | None = None
+    unpaired: int | None = None  # electrons
 
     def __str__(self) -> str:
         if self.outcome != "ok":
             return f"{self.id}: {self.outcome}: {self.message}"
         error = "unknown" if self.expected_nmae is None else f"{100 * self.expected_nmae:.2f} %"
-        return (
-            f"{self.file}: {self.electrons:.4f} electrons, expected NMAE {error}{self.message and f' ({self.message})'}"
-        )
+        electrons = f"{self.electrons:.4f} {'valence ' * (self.counted == 'valence')}electrons"
+        return f"{self.file}: {electrons}, expected NMAE {error}{self.message and f' ({self.message})'}"
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ class Predictor:
         remarks = {} if expected is None else {"expected_nmae": expected}
         write_volume(file, format, Volume(scene, {FIELD: refined.density}, remarks))
         electrons = guess.grid.cell_volume * float(refined.density.sum(dtype=np.float64))
-        message = f"trained without {', '.join(SYMBOLS[number] for number in unseen)}" if unseen else ""
-        return Prediction(id, "ok", message, str(file), electrons, expected)
+        message = f"trained without {', '.join(unseen)}" if unseen else ""
+        counted = str(self.refiner.model.origin.recipe.get("electrons", ""))
+        state = conformer.charge, conformer.unpaired
+        return Prediction(id, "ok", message, str(file), electrons, expected, counted, *state)
 
 
 def predict(wanted: Wanted) -> list[Prediction]:
@@ -88,6 +92,10 @@ def predict(wanted: Wanted) -> list[Prediction]:
     if not isinstance(out, Path):
         raise RequestError(f"{out}: only a store can be put there: let it end in .zarr, or name a path on this machine")
     to_file = leads_to_file(out, wanted.format)
+    if to_file and out.exists() and Path(wanted.input).resolve() == out.resolve():
+        raise RequestError(f"{out}: is what is read, too: name another file")
+    if to_file and not out.parent.is_dir():
+        raise RequestError(f"{out}: there is no folder {out.parent}: make it, or check the path")
     refiner = read_refiner(locate_run(wanted.run))
     refiner.model.network.to(choose_device("auto"))
     guesses = open_guesses(wanted, refiner.model)
@@ -105,7 +113,9 @@ def predict(wanted: Wanted) -> list[Prediction]:
 def _predict_all(guesses: Guesses, predictor: Predictor, folder: Path, format: str) -> list[Prediction]:
     folder.mkdir(parents=True, exist_ok=True)
     predictions = []
-    with Meter("predict", len(guesses.ids)) as meter:
+    with Meter("predict", len(guesses.ids)) as meter, (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, [field.name for field in fields(Prediction)])
+        rows.writeheader()
         for number, id in enumerate(guesses.ids):
             try:
                 predictions.append(
@@ -113,17 +123,15 @@ def _predict_all(guesses: Guesses, predictor: Predictor, folder: Path, format: s
                 )
             except MoleculeFailed as failure:
                 predictions.append(Prediction(id, failure.reason, str(failure)))
+            rows.writerow(asdict(predictions[-1]))
+            file.flush()  # whatever ends the command: what is made is in the table
             meter.advance(1, failed=int(predictions[-1].outcome != "ok"))
-    with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, [field.name for field in fields(Prediction)])
-        rows.writeheader()
-        rows.writerows(map(asdict, predictions))
     return predictions
 
 
 def leads_to_file(out: Path, format: str | None) -> bool:
     """Whether OUT is one file; else it is a folder. Raises RequestError where it can be neither."""
-    if out.is_dir() or not out.suffix:
+    if out.is_dir() or not (out.suffix or out.is_file()):
         if format is not None:
             choose_format(out, format)
         return False
@@ -133,11 +141,10 @@ def leads_to_file(out: Path, format: str | None) -> bool:
 
 def open_guesses(wanted: Wanted, model: Model) -> Guesses:
     """Of a store, of the molecules of a file, or of one SMILES; the libraries that none of them needs stay away."""
-    location = locate(wanted.input)
-    if has_object(location, HEADER):
+    if is_store(wanted.input):
         from flows.prediction.guess_stored import StoredGuesses
 
-        return StoredGuesses(location, model.origin)
+        return StoredGuesses(locate(wanted.input), model.origin)
     from flows.prediction.guess_computed import ComputedGuesses, build_guesser
 
     guesser = build_guesser(model.origin, model.network.multiple)
@@ -152,11 +159,18 @@ def _read_input(wanted: Wanted) -> Sequence[Molecule]:
     return [read_smiles(wanted)]
 
 
+def is_store(input: str) -> bool:
+    """Whether INPUT names a dataset."""
+    return len(Path(input).name) <= LONGEST_NAME and has_object(locate(input), HEADER)
+
+
 def is_file(input: str) -> bool:
     """Whether INPUT names a file of molecules; else it is a SMILES. Raises RequestError where it can be neither."""
     from pipeline.sources import FORMATS
 
     path = Path(input)
+    if len(path.name) > LONGEST_NAME:
+        return False
     if not path.exists() and path.name.endswith((*FORMATS, *ENDINGS, ".gz", ".zarr")):
         raise RequestError(f"{input}: there is no such file, and this is no SMILES: check the path")
     return path.exists()

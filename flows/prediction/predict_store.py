@@ -10,7 +10,7 @@ from flows.plan import plan_dataset
 from flows.prediction.guess import check_guess
 from flows.prediction.guess_computed import read_guess_recipe
 from flows.prediction.model_engine import pin_model
-from flows.prediction.predict import Wanted, is_file, read_smiles
+from flows.prediction.predict import Wanted, is_file, is_store, read_smiles
 from flows.prepare import conform_missing, plan_source
 from flows.progress import Meter
 from flows.recipe import ModelDensity, Recipe, check_recipe, recipe_values
@@ -18,6 +18,7 @@ from flows.shard import compute_shard
 from flows.source import Finder, copy_conformers, copy_rows, copy_source, finish_unchanged
 from flows.status import RunRecord, Status, read_status
 from flows.voxelize import check_kept
+from pipeline.molecule import UNREADABLE
 from pipeline.sources import read_molecules
 from storage import generations
 from storage.claims import claim_store
@@ -25,8 +26,7 @@ from storage.errors import RequestError
 from storage.generations import Generation, count_generations, read_latest, write_generation
 from storage.header import Header, begin_store, read_header
 from storage.identity import fingerprint
-from storage.layout import HEADER
-from storage.objects import Location, has_object, locate, name_store, resolve
+from storage.objects import Location, locate, name_store, resolve
 from storage.parts import SourceRow
 from storage.plan import read_plan
 from storage.receipts import find_missing
@@ -74,7 +74,7 @@ def predict_store(wanted: Wanted, begun: float) -> Status:
     model = load_model(locate_run(wanted.run))
     density = pin_model(ModelDensity(engine="model", model=wanted.run, input=model.origin.input), Path())
     learned = Learned(density, model.origin)
-    if has_object(source, HEADER):
+    if is_store(wanted.input):
         _begin_from_store(store, source, learned)
         recipe = None
     else:
@@ -103,8 +103,7 @@ def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> 
     made = trained.conformers
     if is_file(wanted.input):
         path = Path(wanted.input).resolve()
-        first = next(read_molecules(path, smiles=wanted.smiles, id=wanted.id), None)
-        keep = first is not None and first.positions is not None
+        keep = _has_geometries(path, wanted)
         source = {"path": path, "smiles": wanted.smiles, "id": wanted.id}
     else:
         source, keep = {"path": Path(f"{read_smiles(wanted).id}.smi")}, False
@@ -115,6 +114,20 @@ def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> 
     data = ", ".join(store.rsplit("/", 1)[-1] for store in learned.origin.stores)
     begin_store(store, Header(recipe_values(recipe), learned.describe(data)))
     return recipe
+
+
+def _has_geometries(path: Path, wanted: Wanted) -> bool:
+    """Raises RequestError where some molecules have one and others do not: a recipe is for either."""
+    given = graphs = 0
+    for molecule in read_molecules(path, smiles=wanted.smiles, id=wanted.id):
+        given += molecule.positions is not None
+        graphs += molecule.positions is None and not (molecule.smiles or UNREADABLE).startswith(UNREADABLE)
+    if given and graphs:
+        raise RequestError(
+            f"{path}: {given} of the molecules have a geometry and {graphs} have none: predict these and those into "
+            "datasets of their own, or all into a folder of files"
+        )
+    return given > 0
 
 
 def _compute(store: Location, recipe: Recipe | None, wanted: Wanted, begun: float) -> None:

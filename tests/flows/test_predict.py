@@ -1,8 +1,10 @@
 """A model's densities of new molecules, from whatever names them, in whatever file is asked for."""
 
 import csv
+import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
@@ -11,6 +13,7 @@ import pytest
 
 from flows.prediction.predict import FIELD, predict
 from flows.recipe import parse_recipe
+from flows.volume_files import WRITERS
 from pipeline.collocation import integrate_density
 from pipeline.conformers import conform
 from pipeline.engines.xtb import XtbEngine
@@ -117,6 +120,56 @@ def test_elements_that_were_not_trained_on_are_told(run: Path, tmp_path: Path) -
     assert "expected NMAE unknown (trained without S)" in str(one)
 
 
+def test_the_model_that_comes_along_knows_neutral_closed_shells(tmp_path: Path) -> None:
+    (one,) = predict(want("qm9-gfn2", "CO", tmp_path / "methanol.npz"))
+    assert one.expected_nmae == pytest.approx(0.0125, abs=0.003)  # the true one is 1.24 %
+    assert str(one).startswith(f"{tmp_path / 'methanol.npz'}: 14.00")
+    assert "valence electrons, expected NMAE 1." in str(one)
+    for smiles, unseen in (("C[NH3+]", "charge +1"), ("[O-]C=O", "charge -1"), ("[CH3]", "1 unpaired electron")):
+        (one,) = predict(want("qm9-gfn2", smiles, tmp_path / "ion.npz"))
+        assert f"expected NMAE unknown (trained without {unseen})" in str(one)
+
+
+def test_what_was_there_stays_whole(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "water.npz"
+    predict(want(run, "O", file))
+    before = file.read_bytes()
+    with pytest.raises(RequestError, match=r"water.npz: is what is read, too: name another file"):
+        predict(want(run, file, file))
+
+    def fill_the_disk(path: Path, volume: object) -> None:  # noqa: ARG001
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(WRITERS, "npz", fill_the_disk)
+    with pytest.raises(RequestError, match=r"water.npz: cannot be written \(No space left on device\): make room"):
+        predict(want(run, "O", file))
+    assert [path.name for path in tmp_path.iterdir()] == ["water.npz"]
+    assert file.read_bytes() == before
+
+
+def test_a_molecule_too_large_ends_no_batch(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "three.smi").write_text("O a\nCCCCCC b\nN c\n")
+    monkeypatch.setattr("training.models.prediction.WHOLE_BYTES", 150_000)  # 1 GiB is 7,158 cells
+    wanted = want(run, tmp_path / "three.smi", tmp_path / "out")
+    outcomes = [one.outcome for one in predict(replace(wanted, memory_gib=1))]
+    assert outcomes == ["ok", "too_large", "ok"]
+    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").open()))
+    assert [row["outcome"] for row in rows] == outcomes
+    assert "the densities alone of a box of" in rows[1]["message"]
+    assert rows[0]["charge"] == rows[0]["unpaired"] == "0"
+
+
+def test_a_long_smiles_is_no_file_s_name(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="invalid_input"):
+        predict(want(run, "O" * 300 + "(", tmp_path / "a.npz"))
+
+
+def test_options_of_neural_fields_are_refused(run: Path, tmp_path: Path) -> None:
+    said = rhoflow_here("predict", run, "O", tmp_path / "a.npz", "--spacing-angstrom", "0.05", code=2)
+    assert "--spacing-angstrom 0.05: is for neural fields, but" in said
+
+
 def test_training_leaves_a_calibration(run: Path, store: Path) -> None:
     calibration = read_calibration(run)
     assert calibration
@@ -142,8 +195,8 @@ def test_a_model_that_comes_along_has_a_name(run: Path, tmp_path: Path, monkeypa
         ("C(C", "a.cube", r"C\(C: invalid_input: .* is no SMILES of a molecule"),
         ("absent.xyz", "a.cube", "absent.xyz: there is no such file, and this is no SMILES: check the path"),
         ("O", "a.xsf", "the ending is none of .cube, .*: take one, or give --format"),
-        ("O", "absent/a.npz", "cannot be written .*: check the path"),
-        ("[U]", "a.cube", r"\[U\]: "),
+        ("O", "absent/a.npz", "there is no folder .*absent: make it, or check the path"),
+        ("[U]", "a.cube", r"\[U\]: unsupported_element: "),
     ],
 )  # fmt: skip
 def test_a_wrong_request_says_what_to_do(run: Path, tmp_path: Path, input: str, out: str, message: str) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from flows.care.recompute import recompute_samples
 from flows.engines import build_engines
@@ -44,6 +46,25 @@ def predicted(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     printed = rhoflow_here("predict", run, folder / "five.smi", folder / "out.zarr")
     assert "5: 4 done, 1 failed (1 invalid_input), 0 missing" in printed
     return folder / "out.zarr"
+
+
+def test_molecules_with_a_geometry_and_without_are_not_mixed(run: Path, tmp_path: Path) -> None:
+    flat = Chem.MolFromSmiles("CO")
+    solid = Chem.AddHs(Chem.MolFromSmiles("O"))
+    AllChem.EmbedMolecule(solid, randomSeed=1)
+    records = {name: Chem.MolToMolBlock(molecule) for name, molecule in (("flat", flat), ("solid", solid))}
+    records["bad"] = "bad\n\n\nnonsense\n"
+    for name in ("flat", "bad"):
+        file = tmp_path / f"{name}.sdf"
+        file.write_text("".join(f"{records[record]}$$$$\n" for record in (name, "solid")))
+    with pytest.raises(RequestError, match=r"flat.sdf: 1 of the molecules have a geometry and 1 have none: predict"):
+        predict_store(want(run, tmp_path / "flat.sdf", tmp_path / "flat.zarr"), 0.0)
+    predict_store(want(run, tmp_path / "bad.sdf", tmp_path / "bad.zarr"), 0.0)
+    dataset = open_dataset(tmp_path / "bad.zarr")
+    (sample,) = (dataset[id] for id in dataset)
+    distances = np.linalg.norm(sample.positions[1:] - sample.positions[0], axis=1)
+    kept = solid.GetConformer().GetPositions() / 0.529177210903
+    assert distances == pytest.approx(np.linalg.norm(kept[1:] - kept[0], axis=1), abs=1e-3)
 
 
 def test_it_holds_guess_and_prediction_with_the_error_to_be_expected(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pipeline.failures import TooLarge
 from storage.errors import RequestError
 from tests.training.gaussians import SPACING, make_conformer, sum_gaussians
 from training.metrics import nmae
@@ -199,7 +200,7 @@ def test_the_reach_is_no_smaller_than_what_is_seen() -> None:
 
 def test_a_box_that_cannot_be_tiled_is_refused() -> None:
     published = scramble(PublishedArchitecture(factor=2, width=4, blocks=1))
-    with pytest.raises(RequestError, match=r'needs 0.0 GiB, and the published network has to see .* model = "unet"'):
+    with pytest.raises(TooLarge, match=r'needs 0.0 GiB, and the published network has to see .* model = "unet"'):
         predict_uncorrected(published, np.ones((16, 16, 16), dtype=np.float32), memory=1000)
-    with pytest.raises(RequestError, match=r"even for a small part of a box of 64 x 64 x 64 cells: give --memory-gib"):
+    with pytest.raises(TooLarge, match=r"even for a small part of a box of 64 x 64 x 64 cells: give --memory-gib"):
         predict_uncorrected(scramble(UNET), np.ones((64, 64, 64), dtype=np.float32), memory=1000)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from storage.errors import RequestError
+from pipeline.failures import TooLarge
 from training.models.build import Network
 from training.models.electrons import conserve_electrons
 from training.models.tiles import GIB, cut_tiles
@@ -37,12 +37,12 @@ def predict_turned(
 ) -> Prediction:
     """The same, as a mean over `TURNS`, which is nearer to the truth than either of them.
 
-    In tiles where more than `memory` bytes were needed. Raises RequestError where even tiles need more.
+    In tiles where more than `memory` bytes were needed. Raises TooLarge where even tiles need more.
     """
     left = memory - WHOLE_BYTES * guess.size
     if left <= 0:
         cells, needed = " x ".join(map(str, guess.shape)), WHOLE_BYTES * guess.size / GIB
-        raise RequestError(f"the densities alone of a box of {cells} cells need {needed:.1f} GiB: give --memory-gib")
+        raise TooLarge(f"the densities alone of a box of {cells} cells need {needed:.1f} GiB: give --memory-gib")
     said = [turn_back(predict_uncorrected(network, turn(guess, symmetry), left), symmetry) for symmetry in TURNS]
     mean = np.mean(said, axis=0)
     spread = np.mean([np.abs(one - mean).sum(dtype=np.float64) for one in said])
@@ -54,7 +54,7 @@ def predict_turned(
 def predict_uncorrected(network: Network, guess: NDArray[np.float32], memory: float = math.inf) -> NDArray[np.float32]:
     """What the network says before its electrons are counted, in tiles where the box needs more bytes than `memory`.
 
-    Vacuum fills the box up to the network's multiple. Raises RequestError where even tiles need more.
+    Vacuum fills the box up to the network's multiple. Raises TooLarge where even tiles need more.
     """
     filled = np.pad(guess, [(0, -n % network.multiple) for n in guess.shape])
     tiles = cut_tiles(network, filled.shape, memory)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from storage.errors import RequestError
+from pipeline.failures import TooLarge
 from training.models.build import Network
 
 GIB = 2**30
@@ -29,13 +29,13 @@ def cut_tiles(network: Network, shape: Triple, memory: float) -> list[Tile]:
     """Tiles that fill a box, each predicted in so many bytes; one, where the whole box can be.
 
     `shape` divides by the network's multiple, as do the tiles. They end where the box does: beyond it is vacuum. Raises
-    RequestError where the network has to see the whole box, or what it has to see of it is too much.
+    TooLarge where the network has to see the whole box, or what it has to see of it is too much.
     """
     most = memory / network.cell_bytes
     if _count_cells(shape) <= most:
         return list(_lay_tiles(shape, max(shape), 0))
     if network.reach is None:
-        raise RequestError(
+        raise TooLarge(
             f"a box of {' x '.join(map(str, shape))} cells needs {_gib(network, shape)} GiB, and the published network "
             f'has to see all of it at once (it normalises over the box): give --memory-gib, or train model = "unet"'
         )
@@ -43,7 +43,7 @@ def cut_tiles(network: Network, shape: Triple, memory: float) -> list[Tile]:
     edge = next((edge for edge in edges if _count_cells(_shown_shape(shape, edge, network.reach)) <= most), None)
     if edge is None:
         least = _shown_shape(shape, network.multiple, network.reach)
-        raise RequestError(
+        raise TooLarge(
             f"the network sees {network.reach} cells far, and needs {_gib(network, least)} GiB even for a small part "
             f"of a box of {' x '.join(map(str, shape))} cells: give --memory-gib, or train one of less depth"
         )

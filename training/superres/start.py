@@ -33,6 +33,8 @@ def add_origins(origin: Origin, before: Origin) -> Origin:
         stores=list(dict.fromkeys([*origin.stores, *before.stores])),
         groups=sorted({*origin.groups, *before.groups}),
         elements=sorted({*origin.elements, *before.elements}),
+        charges=sorted({*origin.charges, *before.charges}),
+        unpaired=sorted({*origin.unpaired, *before.unpaired}),
     )
 
 

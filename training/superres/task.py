@@ -143,7 +143,8 @@ def describe_origin(input: str, target: str, training: Catalog, validation: Cata
     groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
     stores = [str(dataset.store) for dataset in training.datasets]
     recipe = training.datasets[0].attributes["recipe"]
-    return Origin(stores, input, target, training.spacing, groups, training.elements, recipe)
+    charges, unpaired = (sorted({*map(int, training.table[key])}) for key in ("charge", "unpaired"))
+    return Origin(stores, input, target, training.spacing, groups, training.elements, recipe, charges, unpaired)
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:
