@@ -154,7 +154,7 @@ def test_a_molecule_too_large_ends_no_batch(run: Path, tmp_path: Path, monkeypat
     wanted = want(run, tmp_path / "three.smi", tmp_path / "out")
     outcomes = [one.outcome for one in predict(replace(wanted, memory_gib=1))]
     assert outcomes == ["ok", "too_large", "ok"]
-    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").read_text().splitlines()))
     assert [row["outcome"] for row in rows] == outcomes
     assert "the densities alone of a box of" in rows[1]["message"]
     assert rows[0]["charge"] == rows[0]["unpaired"] == "0"
