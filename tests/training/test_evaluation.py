@@ -132,7 +132,7 @@ def test_a_perfect_guess_is_perfect_however_it_is_turned(twins: tuple[Path, Path
     assert len({*coarse.turned_nmae}) == 3  # three rotations, three errors
     means = evaluation.summary["trilinear, coarse target"].means
     assert means["turned_nmae"].mean == pytest.approx(np.mean(coarse.turned_nmae))
-    assert means["turned_spread"].mean == pytest.approx(np.std(coarse.turned_nmae))
+    assert means["turned_spread"].mean == pytest.approx(np.std(coarse.turned_nmae, ddof=1))
     assert np.mean(coarse.turned_nmae) == pytest.approx(coarse.nmae, rel=0.2)  # the same molecule on the same cells
     assert "turned" in str(evaluation)
 
