@@ -15,7 +15,7 @@ from pipeline.elements import SYMBOLS
 from storage.schema import Conformer, FloatArray, Grid
 from training.models.prediction import predict_turned
 from training.models.tiles import GIB
-from training.superres.calibration import Calibration, read_calibration
+from training.superres.calibration import Calibration, find_calibration
 from training.trained import PRETRAINED, Model, Origin, checksum_model, load_model, locate_run
 
 LEFT = 0.5  # of a molecule's memory, for all but the network's features
@@ -82,8 +82,8 @@ def list_unseen(conformer: Conformer, origin: Origin) -> list[str]:
 
 def read_refiner(run: Path) -> Refiner:
     """Raises RequestError where the run holds no model."""
-    model, calibration = load_model(run), read_calibration(run)
-    return Refiner(model, calibration if calibration and calibration.step == model.step else None)
+    model = load_model(run)
+    return Refiner(model, find_calibration(run, model.step))
 
 
 @functools.lru_cache(maxsize=2)

@@ -109,6 +109,12 @@ def read_calibration(run: Path) -> Calibration | None:
         ) from error
 
 
+def find_calibration(run: Path, step: int) -> Calibration | None:
+    """That of the model of this step; None where the run has none of it."""
+    calibration = read_calibration(run)
+    return calibration if calibration and calibration.step == step else None
+
+
 def _logarithms(signs: Sequence[Sign]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     values = np.log(np.maximum([[sign.spread, sign.nmae] for sign in signs], SMALLEST))
     return values[:, 0], values[:, 1]

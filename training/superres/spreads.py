@@ -6,28 +6,26 @@ from pathlib import Path
 
 from storage.objects import Location, locate
 from training.batch import Boxes, Draw, find_electrons
-from training.catalog import read_catalog
+from training.catalog import Catalog, read_catalog
 from training.device import choose_device
 from training.metrics import nmae
 from training.models.prediction import predict_turned
 from training.stored import Cutting, StoredBoxes
+from training.subsets import leave_out
 from training.superres.calibration import (
     Calibration,
     Foresight,
     Sign,
+    find_calibration,
     fit_calibration,
     prove_calibration,
-    read_calibration,
     write_calibration,
 )
 from training.trained import Model, load_model
 
 
 def calibrate(run: Path, model: Model, boxes: Boxes, electrons: Sequence[float]) -> Calibration:
-    """Where the run has none of this model's step yet: from whole boxes of the validation split."""
-    known = read_calibration(run)
-    if known and known.step == model.step:
-        return known
+    """From whole boxes of the validation split; `electrons` as in `measure_signs`."""
     calibration = fit_calibration(measure_signs(model, boxes, electrons), model.step)
     write_calibration(run, calibration)
     return calibration
@@ -37,11 +35,9 @@ def evaluate_expectations(run: Path, store: Location) -> Foresight:
     """How a run's expected errors fare on a store's test split; its calibration.json then says so."""
     model = load_model(run)
     model.network.to(choose_device("auto"))
-    stores = [locate(name) for name in model.origin.stores]
-    calibration = read_calibration(run)
-    if calibration is None or calibration.step != model.step:
-        calibration = calibrate(run, model, *_open_boxes(model, stores, "validation"))
-    foresight = prove_calibration(calibration, measure_signs(model, *_open_boxes(model, [store], "test")), str(store))
+    calibration = find_calibration(run, model.step) or calibrate(run, model, *_open_validation(model))
+    tested = read_catalog([store], "test", (model.origin.input, model.origin.target))
+    foresight = prove_calibration(calibration, measure_signs(model, *_open_boxes(model, tested)), str(store))
     write_calibration(run, replace(calibration, foresight=foresight))
     return foresight
 
@@ -57,7 +53,15 @@ def measure_signs(model: Model, boxes: Boxes, electrons: Sequence[float]) -> lis
     return signs
 
 
-def _open_boxes(model: Model, stores: Sequence[Location], split: str) -> tuple[StoredBoxes, list[float]]:
+def _open_validation(model: Model) -> tuple[StoredBoxes, list[float]]:
     origin = model.origin
-    catalog = read_catalog(stores, split, (origin.input, origin.target))
+    stores = [locate(name) for name in origin.stores]
+    training, validation = (
+        read_catalog(stores, split, (origin.input, origin.target)) for split in ("train", "validation")
+    )
+    return _open_boxes(model, leave_out(validation, training))
+
+
+def _open_boxes(model: Model, catalog: Catalog) -> tuple[StoredBoxes, list[float]]:
+    origin = model.origin
     return StoredBoxes(catalog, origin.input, origin.target, Cutting()), catalog.electrons(origin.input).tolist()

@@ -26,6 +26,7 @@ from training.parallel import Team, assemble_team
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
 from training.subsets import choose_molecules, leave_out
+from training.superres.calibration import find_calibration
 from training.superres.spreads import calibrate
 from training.superres.start import add_origins, load_start
 from training.trained import BEST, Model, Origin, load_model, locate_run, save_model
@@ -46,7 +47,8 @@ def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -
         if team.leads:
             model = load_model(run)
             model.network.to(team.device)
-            calibrate(run, model, task.whole, task.electrons)
+            if find_calibration(run, model.step) is None:
+                calibrate(run, model, task.whole, task.electrons)
 
 
 class SuperresTask:
