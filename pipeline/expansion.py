@@ -54,6 +54,16 @@ class Expansion:
             )
         return Expansion(tuple(parts))
 
+    def scale(self, factor: float) -> "Expansion":
+        """The same values at coordinates `factor` times as large: 1/h where lengths are counted in cells of h bohr."""
+        return Expansion(tuple(_scale(part, factor) for part in self.parts))
+
+
+def _scale(part: HermiteGaussians, factor: float) -> HermiteGaussians:
+    """Λ_t depends on √p (x − P) alone, so that its coefficient stays."""
+    exponents, centres, reaches = part.exponents / factor**2, part.centres * factor, part.reaches * factor
+    return HermiteGaussians(part.degree, exponents, centres, reaches, part.coefficients)
+
 
 def expand(density: DensityMatrix, epsilon: float) -> Expansion:
     """Every product of two primitives that somewhere rises above epsilon (electrons/bohr³)."""

@@ -18,7 +18,7 @@ class Batch:
     guess: Tensor
     target: Tensor
     judged: Tensor  # bool; False where a crop's surroundings were cut away, or a box was filled up with vacuum
-    volume: float  # of one cell, bohr³
+    volumes: tuple[float, ...]  # of each box's cells, bohr³
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,4 @@ def draw_generator(seed: int, epoch: int, id: str) -> np.random.Generator:
 
 def find_electrons(box: Batch, stored: float) -> float:
     """The guess's electrons in a batch's only box: as stored, or where that is NaN the sum over its cells."""
-    return box.volume * float(box.guess.sum(dtype=torch.float64)) if np.isnan(stored) else stored
+    return box.volumes[0] * float(box.guess.sum(dtype=torch.float64)) if np.isnan(stored) else stored

@@ -15,15 +15,8 @@ from training.tensor_files import read_tensors, write_tensors
 
 LAST = "checkpoint.pt"  # everything that going on needs
 CONFIG = "config.json"
-FREE_KEYS = (
-    "store",
-    "start",
-    "workers",
-    "compile",
-    "device",
-    "kept_gib",
-)  # may differ when a run goes on: what lies at
-# `store` and `start` has to be the same, by its checksums, wherever it lies
+# May differ when a run goes on; what lies at `store` and `start` has to be the same, by its checksums.
+FREE_KEYS = ("store", "start", "workers", "compile", "device", "kept_gib")
 
 Stores = Sequence[tuple[str, str]]  # name of each, and the fingerprint of what it holds
 

@@ -86,6 +86,10 @@ def _check_superres(config: SuperresConfig, name: str) -> None:
         raise RequestError(f'{name}: target = "{config.target}": is the input too; name the density to be learned')
     if config.fine_inputs and config.model != "published":
         raise RequestError(f'{name}: fine_inputs = true: is for model = "published"; the others always have them')
+    if config.spacing_range and config.voxels != "device":
+        raise RequestError(
+            f'{name}: spacing_range = {config.spacing_range}: needs voxels = "device": stored voxels have one width'
+        )
     if config.charges and config.loss not in ("nmae", "smooth"):
         raise RequestError(
             f'{name}: charges = {config.charges}: is in parts of the electrons, as loss = "nmae" or "smooth" are'

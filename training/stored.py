@@ -75,7 +75,7 @@ class StoredBoxes:
                 self._fill(values, piece, channel)
         judged = self._find_judged(pieces, shape)
         ids = tuple(self.catalog.ids[draw.sample] for draw in draws)
-        return Batch(ids, guess, target, judged, float(np.prod(self.catalog.spacing)))
+        return Batch(ids, guess, target, judged, (float(np.prod(self.catalog.spacing)),) * len(ids))
 
     def _allocate(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
         if self._pinned:

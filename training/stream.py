@@ -90,7 +90,7 @@ class Stream:
         with torch.cuda.stream(self._copies):
             batch = self.boxes.read(part.draws or [part.any])
             if not part.draws:
-                batch = Batch((), batch.guess[:0], batch.target[:0], batch.judged[:0], batch.volume)
+                batch = Batch((), batch.guess[:0], batch.target[:0], batch.judged[:0], ())
             device = self.settings.device
             guess, target, judged = (
                 values.to(device, non_blocking=True) for values in (batch.guess, batch.target, batch.judged)

@@ -17,9 +17,10 @@ SAME_GEOMETRY = 0.01  # bohr: two conformers whose distances between atoms all d
 
 def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: str) -> None:
     """Raises StoreError where cells differ from those the model was trained on."""
-    if not np.allclose(spacing, origin.spacing, rtol=1e-6, atol=0):
+    if not origin.knows_cells(spacing):
+        varied = f", up to {origin.spacing_range:g} times narrower or wider" if origin.spacing_range else ""
         raise StoreError(
-            f"{where} has cells of {spacing} bohr, the model was trained on cells of {origin.spacing}: "
+            f"{where} has cells of {spacing} bohr, the model was trained on cells of {origin.spacing}{varied}: "
             "bring the store to that spacing with `rhoflow voxelize`"
         )
 

@@ -28,10 +28,11 @@ class Frame:
     rotation: FloatArray  # (3, 3), of the molecule about the origin, before the box is laid around it
     centre: FloatArray  # (3,), of the box
     cells: Triple  # that it needs along its edges
+    spacing: float
 
-    def corner(self, shape: Triple, spacing: float) -> FloatArray:
+    def corner(self, shape: Triple) -> FloatArray:
         """The lowest corner (3,) of a box of that shape."""
-        return self.centre - spacing * np.array(shape) / 2
+        return self.centre - self.spacing * np.array(shape) / 2
 
 
 class WavefunctionBoxes:
@@ -39,7 +40,8 @@ class WavefunctionBoxes:
 
     Crops lie near atoms. Whole boxes have the store's margin about the turned molecule, to within half a cell, and all
     of a batch the shape of the largest. Where `cutting.turn` is false, whole boxes lie about the same centre as stored
-    ones; else molecules are turned at random, and whole boxes shifted within a cell.
+    ones; else molecules are turned at random, and whole boxes shifted within a cell. Each box has cells of its own
+    width, drawn between 1 − `spacing_range` and 1 + `spacing_range` times the store's.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class WavefunctionBoxes:
         cutting: Cutting,
         device: torch.device,
         *,
+        spacing_range: float = 0.0,
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
         """`kept_bytes`: of expanded densities. Raises StoreError where a store keeps no wavefunctions of a density."""
@@ -57,7 +60,7 @@ class WavefunctionBoxes:
         for dataset in catalog.datasets:
             check_wavefunctions(dataset, (input, target))
             check_meaning(dataset, str(first.store), first.attributes["recipe"], (input, target))
-        self.catalog, self.cutting, self.device, self.spacing = catalog, cutting, device, catalog.spacing[0]
+        self.catalog, self.cutting, self.device, self._spacing_range = catalog, cutting, device, spacing_range
         self._in_cells = first.attributes["recipe"]["grid"]["sampling"] == "cell"  # and so in the others
         self._expansions = KeptExpansions(catalog, (input, target), kept_bytes)
 
@@ -74,23 +77,26 @@ class WavefunctionBoxes:
         judged = torch.zeros(guess.shape, dtype=torch.bool, device=self.device)
         inner = slice(self.cutting.multiple, -self.cutting.multiple) if self.cutting.crop else slice(None)
         judged[:, inner, inner, inner] = True
-        return Batch(tuple(self.catalog.ids[draw.sample] for draw in draws), guess, target, judged, self.spacing**3)
+        ids, volumes = (self.catalog.ids[draw.sample] for draw in draws), (frame.spacing**3 for frame in frames)
+        return Batch(tuple(ids), guess, target, judged, tuple(volumes))
 
     def frame(self, draw: Draw) -> Frame:
         """Drawn from seed, epoch and id alone."""
-        cutting, spacing = self.cutting, self.spacing
+        cutting, spacing = self.cutting, self.catalog.spacing[0]
         random = draw_generator(cutting.seed, draw.epoch, self.catalog.ids[draw.sample])
         rotation = draw_rotation(random) if cutting.turn else np.eye(3)
         positions = self.catalog.positions_of(draw.sample) @ rotation.T
+        if self._spacing_range:
+            spacing *= random.uniform(1 - self._spacing_range, 1 + self._spacing_range)
         if cutting.crop:
             atom = positions[random.integers(len(positions))]
             away = random.normal(0, SPREAD * cutting.crop * spacing, 3)
-            return Frame(rotation, atom + away, (cutting.crop,) * 3)
+            return Frame(rotation, atom + away, (cutting.crop,) * 3, spacing)
         low, high = positions.min(axis=0), positions.max(axis=0)
         shift = random.uniform(-0.5, 0.5, 3) * spacing if cutting.turn else np.zeros(3)
         needed = np.ceil((high - low + 2 * self._margin(draw.sample)) / spacing - 1e-9)
         x, y, z = (np.ceil(needed / cutting.multiple) * cutting.multiple).astype(int).tolist()
-        return Frame(rotation, (low + high) / 2 + shift, (x, y, z))
+        return Frame(rotation, (low + high) / 2 + shift, (x, y, z), spacing)
 
     def _margin(self, sample: int) -> float:
         """Between the atoms of its store and the faces of their boxes, bohr."""
@@ -100,17 +106,16 @@ class WavefunctionBoxes:
     @torch.no_grad()
     def _voxelize(self, draws: Sequence[Draw], frames: Sequence[Frame], shape: Triple) -> Tensor:
         """All guesses, then all targets, on boxes of that shape: (2 × draws, nx, ny, nz)."""
-        spacing = self.spacing
         found: tuple[list[Expansion], ...] = ([], [])
         for draw, frame in zip(draws, frames, strict=True):
-            corner = frame.corner(shape, spacing)
+            corner, edges = frame.corner(shape), frame.spacing * np.array(shape)
             for boxes, density in zip(found, self._expansions.read(draw.sample), strict=True):
-                boxes.append(turn_expansion(density, frame.rotation).cut(corner, spacing * np.array(shape)))
-        ends = [torch.arange(n + 1, dtype=torch.float64, device=self.device) * spacing for n in shape]
+                boxes.append(turn_expansion(density, frame.rotation).cut(corner, edges).scale(1 / frame.spacing))
+        ends = [torch.arange(n + 1, dtype=torch.float64, device=self.device) for n in shape]  # in cells
         with torch.autocast(self.device.type, enabled=False):
             if self._in_cells:
                 return expansions_in_cells([*found[0], *found[1]], (ends[0], ends[1], ends[2]))
-            x, y, z = (along[:-1] + spacing / 2 for along in ends)
+            x, y, z = (along[:-1] + 0.5 for along in ends)
             return expansions_at_points([*found[0], *found[1]], (x, y, z))
 
 

@@ -188,7 +188,7 @@ def predict(
     id: Annotated[Optional[str], typer.Option(help="column or tag of the ids; without one, row numbers")] = None,  # noqa: UP045
     memory_gib: Annotated[float, typer.Option(min=1, help="what one molecule may take; larger ones go in tiles")] = 8,
     channel: Annotated[Optional[str], typer.Option(help="of a neural field: which; all by default")] = None,  # noqa: UP045
-    spacing_angstrom: Annotated[Optional[float], typer.Option(help="of a neural field: between points")] = None,  # noqa: UP045
+    spacing_angstrom: Annotated[Optional[float], typer.Option(help="width of the cells, where it is free")] = None,  # noqa: UP045
     level: Annotated[Optional[float], typer.Option(help="of a neural field: the value of a .ply surface")] = None,  # noqa: UP045
     to: Annotated[Optional[str], typer.Option(help="of a neural field: where an animation ends, a sample")] = None,  # noqa: UP045
     as_json: AsJson = False,
@@ -216,14 +216,14 @@ def predict(
             raise RequestError(f"{out}: fields are written as files on this machine: name a path")
         print(predict_field(WantedField(Path(run), input, out, format, channel, spacing_angstrom, level, to)))
         return
-    given = {"--channel": channel, "--spacing-angstrom": spacing_angstrom, "--level": level, "--to": to}
+    given = {"--channel": channel, "--level": level, "--to": to}
     for option, value in given.items():
         if value is not None:
             raise RequestError(f"{option} {value}: is for neural fields, but {run} predicts densities: leave it out")
     from flows.prediction.predict import Wanted
     from flows.prediction.predict import predict as predict_densities
 
-    wanted = Wanted(run, input, out, format, smiles, id, memory_gib)
+    wanted = Wanted(run, input, out, format, smiles, id, memory_gib, spacing_angstrom)
     if str(out).endswith(".zarr"):
         from flows.prediction.predict_store import predict_store
         from flows.status import describe_status, status_json

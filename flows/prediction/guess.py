@@ -7,9 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError
 from storage.schema import Conformer, Grid, Sampling
 from training.trained import Origin
+
+SPACING = "grid.spacing_angstrom"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ def check_guess(recipe: Mapping[str, Any], density: str, origin: Origin, name: s
     `name` is what errors call the recipe, or its store.
     """
     found, wanted = _describe(recipe, density), _describe(origin.recipe, origin.input)
+    if origin.knows_cells((float(found[SPACING]) * BOHR_PER_ANGSTROM,) * 3):
+        found[SPACING] = wanted[SPACING]
     for (key, value), trained in zip(found.items(), wanted.values(), strict=True):
         if value != trained:
             raise RequestError(
@@ -50,5 +55,6 @@ def check_guess(recipe: Mapping[str, Any], density: str, origin: Origin, name: s
 
 def _describe(recipe: Mapping[str, Any], density: str) -> dict[str, Any]:
     """What makes two guesses the same thing."""
-    keys = {f"grid.{key}": recipe["grid"][key] for key in ("spacing_angstrom", "sampling")}
-    return {"electrons": recipe["electrons"], **keys, f"densities.{density}": recipe["densities"][density]}
+    grid = recipe["grid"]
+    keys = {"electrons": recipe["electrons"], SPACING: grid["spacing_angstrom"], "grid.sampling": grid["sampling"]}
+    return {**keys, f"densities.{density}": recipe["densities"][density]}

@@ -1,5 +1,6 @@
 """Guesses of new molecules, computed by the recipe of the data that a model has learned from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from pipeline.conformers import conform
 from pipeline.engines.protocol import DensityEngine
 from pipeline.failures import MoleculeFailed, TooLarge
 from pipeline.sample import Fields, compute_sample
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError
 from storage.objects import locate
 from storage.schema import Molecule, Sample
@@ -48,14 +50,17 @@ class ComputedGuesses:
         return Guess(end.conformer, end.grid, guesser.recipe.grid.sampling, end.channels[guesser.input], electrons)
 
 
-def build_guesser(origin: Origin, multiple: int) -> Guesser:
-    """Raises RequestError where the model's guesses cannot be computed anew."""
-    recipe = read_guess_recipe(origin)
+def build_guesser(origin: Origin, multiple: int, spacing_angstrom: float | None) -> Guesser:
+    """Raises RequestError as `read_guess_recipe` does."""
+    recipe = read_guess_recipe(origin, spacing_angstrom)
     return Guesser(origin.input, build_engine(recipe.densities[origin.input], recipe), recipe, multiple)
 
 
-def read_guess_recipe(origin: Origin) -> Recipe:
-    """That of the data a model has learned from. Raises RequestError where its guesses cannot be computed anew."""
+def read_guess_recipe(origin: Origin, spacing_angstrom: float | None) -> Recipe:
+    """That of the data a model has learned from, or on cells of another width.
+
+    Raises RequestError where its guesses cannot be computed anew, or it does not know such cells.
+    """
     if not origin.recipe:
         raise RequestError("the model does not say how its guesses were made: train it again, or give a store")
     recipe = check_recipe(origin.recipe, locate(origin.stores[0]))
@@ -64,7 +69,24 @@ def read_guess_recipe(origin: Origin) -> Recipe:
         raise RequestError(
             f"the model starts from densities ({origin.input!r}) out of files: give a store that has them"
         )
-    return recipe
+    return recipe if spacing_angstrom is None else _change_cells(recipe, origin, spacing_angstrom)
+
+
+def _change_cells(recipe: Recipe, origin: Origin, spacing_angstrom: float) -> Recipe:
+    """Boxes stay as wide as they are."""
+    grid = recipe.grid
+    if not origin.knows_cells((spacing_angstrom * BOHR_PER_ANGSTROM,) * 3):
+        low, high = (grid.spacing_angstrom * (1 + sign * origin.spacing_range) for sign in (-1, 1))
+        known = f"of {low:.4g} Å" + f" to {high:.4g} Å" * (low < high)
+        raise RequestError(
+            f"--spacing-angstrom {spacing_angstrom:g}: the model was trained on cells {known}: ask for such, or train "
+            'one that knows others (voxels = "device" and spacing_range)'
+        )
+    ratio = grid.spacing_angstrom / spacing_angstrom
+    classes = tuple(grid.multiple * math.ceil(cells * ratio / grid.multiple) for cells in grid.classes)
+    return recipe.model_copy(
+        update={"grid": grid.model_copy(update={"spacing_angstrom": spacing_angstrom, "classes": classes})}
+    )
 
 
 def make_guess(molecule: Molecule, guesser: Guesser) -> Sample:

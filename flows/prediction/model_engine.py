@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from flows.prediction.guess import check_guess
 from flows.recipe import ModelDensity, Recipe, RecipeError, recipe_values
 from pipeline.elements import SYMBOLS
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.schema import Conformer, FloatArray, Grid
 from training.models.prediction import predict_turned
 from training.models.tiles import GIB
 from training.superres.calibration import Calibration, find_calibration
-from training.trained import PRETRAINED, Model, Origin, checksum_model, load_model, locate_run
+from training.trained import PRETRAINED, SAME, Model, Origin, checksum_model, load_model, locate_run
 
 LEFT = 0.5  # of a molecule's memory, for all but the network's features
 
@@ -27,7 +28,7 @@ class Refined:
 
     density: NDArray[np.float32]  # (nx, ny, nz), electrons/bohr³
     expected_nmae: float | None  # None: the model is not calibrated, or something was never seen in training
-    unseen: list[str]  # elements, charge and unpaired electrons that the model was not trained on
+    unseen: list[str]  # elements, charge, unpaired electrons and cells that the calibration does not know
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Refiner:
         Raises TooLarge where even tiles need more of them.
         """
         predicted = predict_turned(self.model.network, guess, electrons, grid.cell_volume, memory)
-        unseen = list_unseen(conformer, self.model.origin)
+        unseen = list_unseen(conformer, grid, self.model.origin)
         expected = self.calibration.expect(predicted.spread) if self.calibration and not unseen else None
         return Refined(predicted.density, expected, unseen)
 
@@ -70,13 +71,15 @@ class ModelEngine:
         return refined.density.astype(np.float64), {"expected_nmae": expected}
 
 
-def list_unseen(conformer: Conformer, origin: Origin) -> list[str]:
+def list_unseen(conformer: Conformer, grid: Grid, origin: Origin) -> list[str]:
     """What a molecule has that no molecule of the training had, in words: there the spread of answers says nothing."""
     unseen = [SYMBOLS[number] for number in sorted({*conformer.numbers.tolist()} - {*origin.elements})]
     if conformer.charge not in origin.charges:
         unseen.append(f"charge {conformer.charge:+d}")
     if conformer.unpaired not in origin.unpaired:
         unseen.append(f"{conformer.unpaired} unpaired electron" + "s" * (conformer.unpaired > 1))
+    if not np.allclose(grid.spacing, origin.spacing, rtol=SAME, atol=0):  # the validation split's
+        unseen.append(f"calibration on cells of {grid.spacing[0] / BOHR_PER_ANGSTROM:.3g} Å")
     return unseen
 
 

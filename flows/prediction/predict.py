@@ -37,6 +37,7 @@ class Wanted:
     smiles: str  # columns of a table
     id: str | None
     memory_gib: float
+    spacing_angstrom: float | None = None  # of cells; None: as in training, or in the store that is read
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Prediction:
     message: str = ""
     file: str = ""
     electrons: float | None = None  # in the box
-    expected_nmae: float | None = None  # None: the model is not calibrated, or was trained without something
+    expected_nmae: float | None = None  # None: the model is not calibrated, or not on such molecules and cells
     counted: str = ""  # valence or all: which electrons
     charge: int | None = None
     unpaired: int | None = None  # electrons
@@ -142,12 +143,13 @@ def leads_to_file(out: Path, format: str | None) -> bool:
 def open_guesses(wanted: Wanted, model: Model) -> Guesses:
     """Of a store, of the molecules of a file, or of one SMILES; the libraries that none of them needs stay away."""
     if is_store(wanted.input):
+        check_no_spacing(wanted)
         from flows.prediction.guess_stored import StoredGuesses
 
         return StoredGuesses(locate(wanted.input), model.origin)
     from flows.prediction.guess_computed import ComputedGuesses, build_guesser
 
-    guesser = build_guesser(model.origin, model.network.multiple)
+    guesser = build_guesser(model.origin, model.network.multiple, wanted.spacing_angstrom)
     return ComputedGuesses(_read_input(wanted), guesser, wanted.memory_gib)
 
 
@@ -162,6 +164,15 @@ def _read_input(wanted: Wanted) -> Sequence[Molecule]:
 def is_store(input: str) -> bool:
     """Whether INPUT names a dataset."""
     return len(Path(input).name) <= LONGEST_NAME and has_object(locate(input), HEADER)
+
+
+def check_no_spacing(wanted: Wanted) -> None:
+    """Raises RequestError where cells of another width are asked for than a store has."""
+    if wanted.spacing_angstrom is not None:
+        raise RequestError(
+            f"--spacing-angstrom {wanted.spacing_angstrom:g}: {wanted.input} has a grid: leave it out, or bring the "
+            "store to another grid with `rhoflow voxelize`"
+        )
 
 
 def is_file(input: str) -> bool:

@@ -10,7 +10,7 @@ from flows.plan import plan_dataset
 from flows.prediction.guess import check_guess
 from flows.prediction.guess_computed import read_guess_recipe
 from flows.prediction.model_engine import pin_model
-from flows.prediction.predict import Wanted, is_file, is_store, read_smiles
+from flows.prediction.predict import Wanted, check_no_spacing, is_file, is_store, read_smiles
 from flows.prepare import conform_missing, plan_source
 from flows.progress import Meter
 from flows.recipe import ModelDensity, Recipe, check_recipe, recipe_values
@@ -75,6 +75,7 @@ def predict_store(wanted: Wanted, begun: float) -> Status:
     density = pin_model(ModelDensity(engine="model", model=wanted.run, input=model.origin.input), Path())
     learned = Learned(density, model.origin)
     if is_store(wanted.input):
+        check_no_spacing(wanted)
         _begin_from_store(store, source, learned)
         recipe = None
     else:
@@ -99,7 +100,7 @@ def _begin_from_store(store: Location, source: Location, learned: Learned) -> No
 
 
 def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> Recipe:
-    trained = read_guess_recipe(learned.origin)
+    trained = read_guess_recipe(learned.origin, wanted.spacing_angstrom)
     made = trained.conformers
     if is_file(wanted.input):
         path = Path(wanted.input).resolve()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from flows.prediction.predict import FIELD, predict
+from flows.prediction.predict_store import predict_store
 from flows.recipe import parse_recipe
 from flows.volume_files import WRITERS
 from pipeline.collocation import integrate_density
@@ -24,7 +25,7 @@ from storage.schema import Molecule
 from tests.flows.small_build import build_here, rhoflow, rhoflow_here
 from tests.flows.small_model import RECIPE, SMILES, want
 from training.superres.calibration import read_calibration
-from training.trained import PRETRAINED, load_model
+from training.trained import PRETRAINED, load_model, save_model
 
 XYZ = "3\nwater\nO 0.0 0.0 0.1173\nH 0.0 0.7572 -0.4692\nH 0.0 -0.7572 -0.4692\n"
 VOLUME = (0.4 / 0.529177210903) ** 3
@@ -166,8 +167,39 @@ def test_a_long_smiles_is_no_file_s_name(run: Path, tmp_path: Path) -> None:
 
 
 def test_options_of_neural_fields_are_refused(run: Path, tmp_path: Path) -> None:
-    said = rhoflow_here("predict", run, "O", tmp_path / "a.npz", "--spacing-angstrom", "0.05", code=2)
-    assert "--spacing-angstrom 0.05: is for neural fields, but" in said
+    said = rhoflow_here("predict", run, "O", tmp_path / "a.npz", "--level", "0.05", code=2)
+    assert "--level 0.05: is for neural fields, but" in said
+
+
+@pytest.fixture
+def flexible(run: Path, tmp_path: Path) -> Path:
+    """The model as if it had been trained on cells of 0.28 to 0.52 Å."""
+    shutil.copytree(run, tmp_path / "flexible")
+    model = load_model(run)
+    save_model(tmp_path / "flexible", replace(model, origin=replace(model.origin, spacing_range=0.3)))
+    return tmp_path / "flexible"
+
+
+def test_a_model_that_knows_other_cells_predicts_on_them(flexible: Path, tmp_path: Path) -> None:
+    printed = rhoflow_here("predict", flexible, "CO", tmp_path / "a.npz", "--spacing-angstrom", "0.3")
+    read = read_npz(tmp_path / "a.npz")
+    assert read.scene.grid.spacing == pytest.approx([0.3 / 0.529177210903] * 3)
+    assert read.fields[FIELD].sum() * read.scene.grid.cell_volume == pytest.approx(14, abs=0.1)
+    assert "expected NMAE unknown (trained without calibration on cells of 0.3 Å)" in printed
+    predict_store(want(flexible, "CO", tmp_path / "a.zarr", spacing_angstrom=0.3), 0.0)
+    stored = open_dataset(tmp_path / "a.zarr")["a#0"]
+    assert stored.grid == read.scene.grid
+    np.testing.assert_allclose(stored.channels["predicted"], read.fields[FIELD], atol=2**-20)
+
+
+def test_cells_that_a_model_does_not_know_are_refused(flexible: Path, run: Path, store: Path, tmp_path: Path) -> None:
+    for model, known in ((flexible, "0.28 Å to 0.52 Å"), (run, "0.4 Å")):
+        with pytest.raises(RequestError, match=f"angstrom 0.2: the model was trained on cells of {known}: ask for"):
+            predict(want(model, "CO", tmp_path / "a.npz", spacing_angstrom=0.2))
+    with pytest.raises(RequestError, match=r"--spacing-angstrom 0.3: .*store.zarr has a grid: leave it out, or"):
+        predict(want(flexible, store, tmp_path / "out", spacing_angstrom=0.3))
+    with pytest.raises(RequestError, match=r"--spacing-angstrom 0.3: .*store.zarr has a grid: leave it out, or"):
+        predict_store(want(flexible, store, tmp_path / "a.zarr", spacing_angstrom=0.3), 0.0)
 
 
 def test_training_leaves_a_calibration(run: Path, store: Path) -> None:

@@ -43,7 +43,7 @@ def test_whole_boxes_are_the_stored_ones_filled_up_with_vacuum(shapes: Path, mul
         stored = [dataset[id] for id in batch.ids]
         largest = np.max([sample.grid.shape for sample in stored], axis=0)
         assert batch.guess.shape == (len(samples), *(-(-largest // multiple) * multiple))
-        assert batch.volume == pytest.approx(GRID.cell_volume)
+        assert batch.volumes == pytest.approx([GRID.cell_volume] * len(batch.ids))
         for k, sample in enumerate(stored):
             inside = tuple(map(slice, sample.grid.shape))
             assert np.array_equal(batch.guess[k].numpy()[inside], sample.channels["guess"])

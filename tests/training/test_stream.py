@@ -111,7 +111,7 @@ class SlowBoxes:
         if self.broken in [draw.sample for draw in draws]:
             raise StoreError("shard 3 is damaged")
         box = torch.zeros(len(draws), 2, 2, 2)
-        return Batch(tuple(str(draw.sample) for draw in draws), box, box, box > 0, 1.0)
+        return Batch(tuple(str(draw.sample) for draw in draws), box, box, box > 0, (1.0,) * len(draws))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])

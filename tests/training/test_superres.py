@@ -213,6 +213,14 @@ def test_wavefunctions_serve_as_well_as_voxels(tmp_path: Path) -> None:
     stored, made = (float(history(tmp_path / voxels)[0][2]) for voxels in ("stored", "device"))
     assert made == pytest.approx(stored, rel=0.05)  # boxes without padding are narrower than stored ones
     assert weights(tmp_path / "stored") != weights(tmp_path / "device")
+    train_superres(replace(config, voxels="device", spacing_range=0.25), tmp_path / "other cells")
+    origin = load_model(tmp_path / "other cells").origin
+    assert weights(tmp_path / "other cells") != weights(tmp_path / "device")
+    for ratio, known in ((0.76, True), (1.0, True), (1.24, True), (0.74, False), (1.26, False)):
+        x, y, z = (ratio * width for width in origin.spacing)
+        assert origin.knows_cells((x, y, z)) == known
+    x, y, z = origin.spacing
+    assert not origin.knows_cells((x, y, 1.01 * z))
 
 
 def test_crops_that_do_not_suit_the_network_are_refused(store: Path, tmp_path: Path) -> None:

@@ -69,10 +69,10 @@ def nmae(values: Tensor, expected: FloatArray) -> float:
     return float(np.abs(values.numpy() - expected).sum() / np.abs(expected).sum())
 
 
-def grid_of(frame: Frame, shape: Sequence[int], spacing: float) -> Grid:
+def grid_of(frame: Frame, shape: Sequence[int]) -> Grid:
     nx, ny, nz = shape
-    x, y, z = (frame.corner((nx, ny, nz), spacing) + spacing / 2).tolist()
-    return Grid((nx, ny, nz), (spacing,) * 3, (x, y, z))
+    x, y, z = (frame.corner((nx, ny, nz)) + frame.spacing / 2).tolist()
+    return Grid((nx, ny, nz), (frame.spacing,) * 3, (x, y, z))
 
 
 def test_an_unturned_box_is_the_stored_one(dataset: Dataset) -> None:
@@ -84,26 +84,37 @@ def test_an_unturned_box_is_the_stored_one(dataset: Dataset) -> None:
             for whole, n in zip(sample.grid.shape, batch.guess.shape[1:], strict=True)
         )
         assert batch.ids == (id,)
-        assert batch.volume == pytest.approx(sample.grid.cell_volume)
+        assert batch.volumes == pytest.approx([sample.grid.cell_volume])
         assert nmae(batch.guess[0], sample.channels["guess"][inner]) < 1e-6
         assert nmae(batch.target[0], sample.channels["target"][inner]) < 1e-6
         assert batch.judged.all()
 
 
+@pytest.mark.parametrize("spacing_range", [0.0, 0.3])
 @pytest.mark.parametrize("placing", [{"crop": 12, "multiple": 2}, {"multiple": 4}], ids=["crops", "whole boxes"])
 def test_guess_and_target_are_those_of_the_turned_molecule_in_one_frame(
-    dataset: Dataset, placing: dict[str, int]
+    dataset: Dataset, placing: dict[str, int], spacing_range: float
 ) -> None:
-    boxes = make_boxes(dataset, **placing)
+    cutting = Cutting(turn=True, **placing)
+    boxes = WavefunctionBoxes(catalog_of(dataset), "guess", "target", cutting, CPU, spacing_range=spacing_range)
     draws = [Draw(place, 3) for place in range(len(dataset))]
     batch = boxes.read(draws)
     for place, (id, draw) in enumerate(zip(batch.ids, draws, strict=True)):
         frame = boxes.frame(draw)
-        grid = grid_of(frame, batch.guess.shape[1:], spacing_of(dataset))
+        grid = grid_of(frame, batch.guess.shape[1:])
         for name, values in (("guess", batch.guess), ("target", batch.target)):
             turned = rotate_state(dataset[id].states[name], frame.rotation)
             sampling = dataset.attributes["recipe"]["grid"]["sampling"]
             assert nmae(values[place], sample_density(turned, grid, sampling)) < 1e-6
+        assert batch.volumes[place] == pytest.approx(grid.cell_volume)
+
+
+def test_cells_are_as_wide_as_the_range_allows(dataset: Dataset) -> None:
+    cutting, width = Cutting(crop=12, turn=True), spacing_of(dataset)
+    boxes = WavefunctionBoxes(catalog_of(dataset), "guess", "target", cutting, CPU, spacing_range=0.3)
+    ratios = [boxes.frame(Draw(0, epoch)).spacing / width for epoch in range(100)]
+    assert 0.7 <= min(ratios) < 0.75
+    assert 1.25 < max(ratios) <= 1.3
 
 
 class QuarterTurned(WavefunctionBoxes):
@@ -113,7 +124,7 @@ class QuarterTurned(WavefunctionBoxes):
         still = super().frame(draw)
         quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
         x, y, z = still.cells
-        return Frame(quarter, quarter @ still.centre, (y, x, z))
+        return Frame(quarter, quarter @ still.centre, (y, x, z), still.spacing)
 
 
 def test_a_quarter_turn_turns_the_array(dataset: Dataset) -> None:
@@ -130,7 +141,7 @@ def test_turned_boxes_hold_every_electron(cells: Dataset) -> None:
     for epoch in range(3):
         batch = boxes.read([Draw(0, epoch)])
         for name, values in (("guess", batch.guess), ("target", batch.target)):
-            held = float(values.double().sum()) * batch.volume
+            held = float(values.double().sum()) * batch.volumes[0]
             assert held == pytest.approx(float(cells.table.loc[batch.ids[0], f"{name}_electrons"]), abs=1e-4)
 
 
@@ -144,7 +155,7 @@ def test_a_batch_has_the_largest_box_and_every_box_its_margin(cells: Dataset) ->
     spacing, margin = spacing_of(cells), 4.0 / 0.529177210903
     for draw, id in zip(draws, boxes.catalog.ids, strict=True):
         frame = boxes.frame(draw)
-        from_corner = cells[id].positions @ frame.rotation.T - frame.corner(tuple(shape.tolist()), spacing)
+        from_corner = cells[id].positions @ frame.rotation.T - frame.corner(tuple(shape.tolist()))
         assert from_corner.min() > margin - spacing  # the shift is half a cell at most
         assert (shape * spacing - from_corner).min() > margin - spacing
 
@@ -191,8 +202,8 @@ def test_a_stream_that_reads_ahead_gives_the_same_batches(cells: Dataset) -> Non
 
 def test_crops_are_parts_of_a_larger_box(cells: Dataset) -> None:
     boxes = make_boxes(cells, crop=10)
-    frame, spacing = boxes.frame(Draw(1, 2)), spacing_of(cells)
-    large = grid_of(frame, (30, 30, 30), spacing)  # about the same centre
+    frame = boxes.frame(Draw(1, 2))
+    large = grid_of(frame, (30, 30, 30))  # about the same centre
     state = rotate_state(cells[boxes.catalog.ids[1]].states["target"], frame.rotation)
     whole = density_in_cells(state, (large.edges(0), large.edges(1), large.edges(2)), 1e-9)
     assert nmae(boxes.read([Draw(1, 2)]).target[0], whole[10:20, 10:20, 10:20]) < 1e-6

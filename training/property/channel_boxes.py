@@ -137,8 +137,8 @@ def label_batch(catalog: Catalog, labels: FloatArray, draws: Sequence[Draw], inp
     known = labels[[draw.sample for draw in draws]]
     target, judged = np.nan_to_num(known).astype(np.float32), ~np.isnan(known)
     ids = tuple(catalog.ids[draw.sample] for draw in draws)
-    volume = float(np.prod(catalog.spacing))
-    return Batch(ids, inputs, torch.from_numpy(target), torch.from_numpy(judged), volume)
+    volumes = (float(np.prod(catalog.spacing)),) * len(ids)
+    return Batch(ids, inputs, torch.from_numpy(target), torch.from_numpy(judged), volumes)
 
 
 def check_types(catalog: Catalog, channels: Sequence[Channel]) -> None:

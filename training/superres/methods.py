@@ -82,7 +82,7 @@ def read_box(boxes: Mapping[str, Boxes], draw: Draw, target: str, stored: Mappin
         batch = source.read([draw])
         densities |= {input: batch.guess[0].cpu().numpy(), target: batch.target[0].cpu().numpy()}
         electrons[input] = find_electrons(batch, stored[input])
-    return Box(densities, electrons, batch.volume)
+    return Box(densities, electrons, batch.volumes[0])
 
 
 def list_inputs(methods: Sequence[Method]) -> list[str]:

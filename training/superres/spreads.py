@@ -48,7 +48,7 @@ def measure_signs(model: Model, boxes: Boxes, electrons: Sequence[float]) -> lis
     for sample, stored in enumerate(electrons):
         box = boxes.read([Draw(sample, 0)])
         guess, target = box.guess[0].cpu().numpy(), box.target[0].cpu().numpy()
-        prediction = predict_turned(model.network, guess, find_electrons(box, stored), box.volume)
+        prediction = predict_turned(model.network, guess, find_electrons(box, stored), box.volumes[0])
         signs.append(Sign(box.ids[0], prediction.spread, nmae(prediction.density, target)))
     return signs
 

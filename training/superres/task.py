@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -61,10 +62,11 @@ class SuperresTask:
         validation = leave_out(validation, training)
         training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
-        self.whole = self._open_boxes(self.validation, crop=0, multiple=1, turn=False)
+        self.whole = self._open_boxes(self.validation, Cutting(seed=config.seed))
         known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
         self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
-        self.origin = describe_origin(config.input, config.target, training, validation)
+        origin = describe_origin(config.input, config.target, training, validation)
+        self.origin = replace(origin, spacing_range=config.spacing_range)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
         network = _build(config, find_peak(training.datasets, config.input))
@@ -79,7 +81,8 @@ class SuperresTask:
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team
         multiple = config.factor if config.crop else cast(Network, self.network).multiple
-        boxes = self._open_boxes(self.training, config.crop, multiple, config.turn)
+        cutting = Cutting(config.crop, multiple, config.turn, config.seed)
+        boxes = self._open_boxes(self.training, cutting, config.spacing_range)
         settings = StreamSettings(
             batch=config.batch,
             window=config.window,
@@ -115,14 +118,15 @@ class SuperresTask:
     def _score(self, network: nn.Module, sample: int) -> float:
         box = self.whole.read([Draw(sample, 0)])
         electrons = find_electrons(box, self.electrons[sample])
-        density = predict_density(cast(Network, network), box.guess[0].cpu().numpy(), electrons, box.volume)
+        density = predict_density(cast(Network, network), box.guess[0].cpu().numpy(), electrons, box.volumes[0])
         return nmae(density, box.target[0].cpu().numpy())
 
-    def _open_boxes(self, catalog: Catalog, crop: int, multiple: int, turn: bool) -> Boxes:
-        config, device = self.config, self.team.device
-        cutting, kept = Cutting(crop, multiple, turn, config.seed), int(config.kept_gib * GIB)
+    def _open_boxes(self, catalog: Catalog, cutting: Cutting, spacing_range: float = 0.0) -> Boxes:
+        config, device, kept = self.config, self.team.device, int(self.config.kept_gib * GIB)
         if config.voxels == "device":
-            return WavefunctionBoxes(catalog, config.input, config.target, cutting, device, kept_bytes=kept)
+            return WavefunctionBoxes(
+                catalog, config.input, config.target, cutting, device, spacing_range=spacing_range, kept_bytes=kept
+            )
         pinned = device.type == "cuda"
         return StoredBoxes(catalog, config.input, config.target, cutting, pinned=pinned, kept_bytes=kept)
 
@@ -130,7 +134,7 @@ class SuperresTask:
 def make_vacuum(batch: Batch) -> Batch:
     """One empty box, judged nowhere, for a process whose part of a batch is none: it has to take the step too."""
     empty = batch.guess.new_zeros((1, *batch.guess.shape[1:]))
-    return Batch((), empty, empty, empty.bool(), batch.volume)
+    return Batch((), empty, empty, empty.bool(), ())
 
 
 def choose_samples(catalog: Catalog, count: int) -> Catalog:
