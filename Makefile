@@ -16,9 +16,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/rhoflow demo
 
-# Most tests of flows wait more than they compute: they come first, in more processes than there are cores.
+# Most tests of flows wait more than they compute: they come first, in more processes than there are cores; the short ones last.
 test: install
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/flows tests
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/flows tests/training tests
 
 lint: install
 	$(BIN)/ruff format --check .
