@@ -62,11 +62,14 @@ class Catalog:
         """Shape (atoms, 3)."""
         return self.positions[self.first_atoms[sample] : self.first_atoms[sample] + self.atoms[sample]]
 
+    def numbers_of(self, sample: int) -> IntArray:
+        """Shape (atoms,)."""
+        return self.numbers[self.first_atoms[sample] : self.first_atoms[sample] + self.atoms[sample]]
+
     @cached_property
     def elements(self) -> list[int]:
         """Atomic numbers that occur in these samples, ascending."""
-        parts = [self.numbers[a : a + n] for a, n in zip(self.first_atoms, self.atoms, strict=True)]
-        return [int(number) for number in np.unique(np.concatenate(parts))]
+        return [int(number) for number in np.unique(np.concatenate([*map(self.numbers_of, range(len(self)))]))]
 
     @cached_property
     def boxed_atoms(self) -> IntArray:

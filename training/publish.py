@@ -35,7 +35,7 @@ Predicts the density `{target}` of a molecule from the guess `{input}`, which is
 
 The error is foreseen from how much the network's answers differ when the box is turned, calibrated on {calibrated}
 molecules of the validation split, by which the checkpoint was chosen too. It holds for molecules like those it was
-trained on, near their equilibrium geometries. Elements it was not trained on are predicted, but without such an error.
+trained on: elements, charges, spins and distances between atoms that it was not trained on have no such error.
 
 Made by `make pretrained RUN={run} NAME={name}` from a run of `rhoflow train superres`, whose config is `config.json`.
 """

@@ -9,13 +9,13 @@ import numpy as np
 
 from storage.errors import RequestError
 from storage.objects import checksum_object, has_object
+from training.catalog import SAME_SPACING
 from training.models.build import Network, architecture_values, build_network, read_architecture
 from training.superres.calibration import CALIBRATION
 from training.tensor_files import read_tensors, write_tensors
 
 BEST = "best.pt"  # the averaged weights with the lowest validation NMAE
 EVALUATION = "evaluation.json"
-SAME = 1e-6  # share by which widths of the same cells may differ
 PRETRAINED = Path(__file__).parent / "pretrained"  # models that come with the package, each in a folder of its name
 
 
@@ -32,12 +32,13 @@ class Origin:
     recipe: dict[str, Any] = field(default_factory=dict)  # of the first store: how a guess is made, and on which grid
     charges: list[int] = field(default_factory=lambda: [0])  # of molecules seen in training
     unpaired: list[int] = field(default_factory=lambda: [0])  # how many electrons of theirs were
+    distances: dict[str, list[int]] = field(default_factory=dict)  # between their atoms (`distances`)
     spacing_range: float = 0.0  # cells up to this share narrower and wider were seen, too
 
     def knows_cells(self, spacing: tuple[float, float, float]) -> bool:
         """Whether cells like these (bohr) were seen in training."""
         ratios = np.array(spacing) / self.spacing
-        return bool(np.ptp(ratios) <= SAME and np.abs(ratios - 1).max() <= self.spacing_range + SAME)
+        return bool(np.ptp(ratios) <= SAME_SPACING and np.abs(ratios - 1).max() <= self.spacing_range + SAME_SPACING)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ from flows.recipe import ModelDensity, Recipe, RecipeError, recipe_values
 from pipeline.elements import SYMBOLS
 from pipeline.units import BOHR_PER_ANGSTROM
 from storage.schema import Conformer, FloatArray, Grid
+from training.catalog import SAME_SPACING
+from training.distances import find_strange
 from training.models.prediction import predict_turned
 from training.models.tiles import GIB
 from training.superres.calibration import Calibration, find_calibration
-from training.trained import PRETRAINED, SAME, Model, Origin, checksum_model, load_model, locate_run
+from training.trained import PRETRAINED, Model, Origin, checksum_model, load_model, locate_run
 
+FEW = 3  # distances that are told of a geometry
 LEFT = 0.5  # of a molecule's memory, for all but the network's features
 
 
@@ -28,7 +31,7 @@ class Refined:
 
     density: NDArray[np.float32]  # (nx, ny, nz), electrons/bohr³
     expected_nmae: float | None  # None: the model is not calibrated, or something was never seen in training
-    unseen: list[str]  # elements, charge, unpaired electrons and cells that the calibration does not know
+    unseen: list[str]  # elements, charge, unpaired electrons, distances and cells that the calibration does not know
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class ModelEngine:
     def refine(
         self, conformer: Conformer, grid: Grid, guess: NDArray[np.float32], electrons: float
     ) -> tuple[FloatArray, Mapping[str, float]]:
-        """What is known is the `expected_nmae`: NaN where the model never saw such a charge, spin or element."""
+        """What is known is the `expected_nmae`: NaN where the model never saw such a molecule (`list_unseen`)."""
         refined = _read_refiner(self.run, self.sha256).refine(
             conformer, grid, guess, electrons, LEFT * self.memory_gib * GIB
         )
@@ -78,7 +81,9 @@ def list_unseen(conformer: Conformer, grid: Grid, origin: Origin) -> list[str]:
         unseen.append(f"charge {conformer.charge:+d}")
     if conformer.unpaired not in origin.unpaired:
         unseen.append(f"{conformer.unpaired} unpaired electron" + "s" * (conformer.unpaired > 1))
-    if not np.allclose(grid.spacing, origin.spacing, rtol=SAME, atol=0):  # the validation split's
+    if origin.distances and not unseen:  # runs of earlier versions have none
+        unseen += find_strange(conformer.numbers, conformer.positions, origin.distances)[:FEW]
+    if not np.allclose(grid.spacing, origin.spacing, rtol=SAME_SPACING, atol=0):  # the validation split's
         unseen.append(f"calibration on cells of {grid.spacing[0] / BOHR_PER_ANGSTROM:.3g} Å")
     return unseen
 

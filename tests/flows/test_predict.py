@@ -27,7 +27,7 @@ from tests.flows.small_model import RECIPE, SMILES, want
 from training.superres.calibration import read_calibration
 from training.trained import PRETRAINED, load_model, save_model
 
-XYZ = "3\nwater\nO 0.0 0.0 0.1173\nH 0.0 0.7572 -0.4692\nH 0.0 -0.7572 -0.4692\n"
+XYZ = "4\nammonia\nN 0 0 0.111\nH 0.9376 0 -0.27\nH -0.4688 0.812 -0.27\nH -0.4688 -0.812 -0.27\n"
 VOLUME = (0.4 / 0.529177210903) ** 3
 
 
@@ -54,15 +54,15 @@ def test_a_smiles_becomes_a_cube_with_every_electron(run: Path, tmp_path: Path) 
 
 
 def test_every_format_holds_the_same_density(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "water.xyz").write_text(XYZ)
+    (tmp_path / "ammonia.xyz").write_text(XYZ)
     for ending in ("cube", "npz", "mrc"):
-        predict(want(run, tmp_path / "water.xyz", tmp_path / f"water.{ending}"))
-    cube, npz = read_cube(tmp_path / "water.cube"), read_npz(tmp_path / "water.npz")
+        predict(want(run, tmp_path / "ammonia.xyz", tmp_path / f"ammonia.{ending}"))
+    cube, npz = read_cube(tmp_path / "ammonia.cube"), read_npz(tmp_path / "ammonia.npz")
     np.testing.assert_array_equal(cube.fields[FIELD].astype(np.float32), npz.fields[FIELD])
-    np.testing.assert_allclose(np.ptp(npz.scene.positions[:, 2]), 0.5865 / 0.529177210903, atol=1e-6)
-    read = gemmi.read_ccp4_map(str(tmp_path / "water.mrc"))
+    np.testing.assert_allclose(np.ptp(npz.scene.positions[:, 2]), 0.381 / 0.529177210903, atol=1e-6)
+    read = gemmi.read_ccp4_map(str(tmp_path / "ammonia.mrc"))
     np.testing.assert_allclose(np.array(read.grid) * 0.529177210903**3, npz.fields[FIELD], rtol=1e-6)
-    with np.load(tmp_path / "water.npz") as arrays:
+    with np.load(tmp_path / "ammonia.npz") as arrays:
         assert 0 < arrays["expected_nmae"] < 1
 
 
@@ -132,10 +132,10 @@ def test_the_model_that_comes_along_knows_neutral_closed_shells(tmp_path: Path) 
 
 
 def test_what_was_there_stays_whole(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "water.npz"
+    file = tmp_path / "ammonia.npz"
     predict(want(run, "O", file))
     before = file.read_bytes()
-    with pytest.raises(RequestError, match=r"water.npz: is what is read, too: name another file"):
+    with pytest.raises(RequestError, match=r"ammonia.npz: is what is read, too: name another file"):
         predict(want(run, file, file))
 
     def fill_the_disk(path: Path, volume: object) -> None:  # noqa: ARG001
@@ -143,9 +143,9 @@ def test_what_was_there_stays_whole(run: Path, tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setitem(WRITERS, "npz", fill_the_disk)
-    with pytest.raises(RequestError, match=r"water.npz: cannot be written \(No space left on device\): make room"):
+    with pytest.raises(RequestError, match=r"ammonia.npz: cannot be written \(No space left on device\): make room"):
         predict(want(run, "O", file))
-    assert [path.name for path in tmp_path.iterdir()] == ["water.npz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["ammonia.npz"]
     assert file.read_bytes() == before
 
 
@@ -169,6 +169,19 @@ def test_a_long_smiles_is_no_file_s_name(run: Path, tmp_path: Path) -> None:
 def test_options_of_neural_fields_are_refused(run: Path, tmp_path: Path) -> None:
     said = rhoflow_here("predict", run, "O", tmp_path / "a.npz", "--level", "0.05", code=2)
     assert "--level 0.05: is for neural fields, but" in said
+
+
+def test_geometries_that_were_not_trained_on_are_told(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "ammonia.xyz").write_text(XYZ)
+    (tmp_path / "stretched.xyz").write_text(XYZ.replace("0.9376", "1.1376"))
+    predicted = [
+        predict(want(run, tmp_path / f"{name}.xyz", tmp_path / "a.npz"))[0] for name in ("ammonia", "stretched")
+    ]
+    assert predicted[0].expected_nmae
+    assert predicted[1].expected_nmae is None
+    assert predicted[1].message == "trained without N–H at 1.20 Å"
+    (hydrogen,) = predict(want(run, "[H][H]", tmp_path / "hydrogen.npz"))
+    assert "expected NMAE unknown (trained without H–H at 0.7" in str(hydrogen)
 
 
 @pytest.fixture
@@ -216,7 +229,7 @@ def test_training_leaves_a_calibration(run: Path, store: Path) -> None:
 def test_a_model_that_comes_along_has_a_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.trained.PRETRAINED", tmp_path)
     shutil.copytree(run, tmp_path / "tiny")
-    (one,) = predict(want("tiny", "O", tmp_path / "water.npz"))
+    (one,) = predict(want("tiny", "O", tmp_path / "ammonia.npz"))
     assert one.outcome == "ok"
     assert PRETRAINED.name == "pretrained"
 

@@ -171,7 +171,6 @@ class StoredScenes:
 
     def _build(self, number: int) -> Scene:
         catalog = self.catalog
-        atoms = slice(catalog.first_atoms[number], catalog.first_atoms[number] + catalog.atoms[number])
         centre = catalog.origins[number] + (catalog.shapes[number] - 1) / 2 * np.array(catalog.spacing)
         states = {}
         if self.fields.densities:
@@ -179,8 +178,8 @@ class StoredScenes:
             states = {name: kept[name] for name in self.fields.densities}
         return build_scene(
             self.ids[number],
-            catalog.numbers[atoms],
-            catalog.positions[atoms],
+            catalog.numbers_of(number),
+            catalog.positions_of(number),
             centre,
             self.fields,
             parts=self._name_parts(number),

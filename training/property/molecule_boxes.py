@@ -24,8 +24,8 @@ class AtomBoxes:
         samples = [draw.sample for draw in draws]
         atoms = np.zeros((len(draws), int(self.catalog.atoms[samples].max()), 4), dtype=np.float32)
         for place, sample in zip(atoms, samples, strict=True):
-            first, count = int(self.catalog.first_atoms[sample]), int(self.catalog.atoms[sample])
-            place[:count, 0] = self.catalog.numbers[first : first + count]
+            count = int(self.catalog.atoms[sample])
+            place[:count, 0] = self.catalog.numbers_of(sample)
             place[:count, 1:] = self.catalog.positions_of(sample) * ANGSTROM_PER_BOHR
         return label_batch(self.catalog, self.labels, draws, torch.from_numpy(atoms))
 

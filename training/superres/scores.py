@@ -66,9 +66,7 @@ class Trial:
         catalog = self.catalog
         electrons = {input: float(catalog.electrons(input)[sample]) for input in self.stored}
         box = read_box(self.stored, Draw(sample, 0), self.target, electrons)
-        first = catalog.first_atoms[sample]
-        numbers = catalog.numbers[first : first + catalog.atoms[sample]]
-        regions = find_regions(catalog.grid(sample), numbers, catalog.positions_of(sample))
+        regions = find_regions(catalog.grid(sample), catalog.numbers_of(sample), catalog.positions_of(sample))
         turned = self._judge_turned(sample)
         target, wanted = box.densities[self.target], box.electrons[self.methods[0].input]
         reference = target.astype(np.float64) * box.volume

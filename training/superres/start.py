@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from storage.errors import RequestError
+from training.distances import add_distances
 from training.models.build import Network, architecture_values
 from training.trained import Model, Origin, load_model, locate_run
 from training.unseen import check_spacing
@@ -35,6 +36,7 @@ def add_origins(origin: Origin, before: Origin) -> Origin:
         elements=sorted({*origin.elements, *before.elements}),
         charges=sorted({*origin.charges, *before.charges}),
         unpaired=sorted({*origin.unpaired, *before.unpaired}),
+        distances=add_distances(origin.distances, before.distances),
     )
 
 

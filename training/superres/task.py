@@ -17,6 +17,7 @@ from training.batch import Batch, Boxes, Draw, find_electrons
 from training.catalog import Catalog, read_catalog
 from training.checkpoint import Stores, claim_run
 from training.config import SuperresConfig
+from training.distances import collect_distances
 from training.kept import GIB
 from training.loop import train
 from training.losses import Share, charge_loss, density_loss
@@ -66,7 +67,8 @@ class SuperresTask:
         known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
         self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
         origin = describe_origin(config.input, config.target, training, validation)
-        self.origin = replace(origin, spacing_range=config.spacing_range)
+        distances = collect_distances((training.numbers_of(k), training.positions_of(k)) for k in range(len(training)))
+        self.origin = replace(origin, distances=distances, spacing_range=config.spacing_range)
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
         network = _build(config, find_peak(training.datasets, config.input))
