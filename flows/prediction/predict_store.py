@@ -1,7 +1,8 @@
 """Predicts into a store: a dataset like any other, of a guess and of what a trained model makes of it."""
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from storage.seal import is_sealed, seal
 from training.trained import Origin, load_model, locate_run
 
 PREDICTED = "predicted"
+LARGEST = 512  # cells along an edge: a box that memory does not hold is told by its molecule
 TEXT = """# Made by `rhoflow predict`: the recipe of {data}, but for
 [densities.{name}]
 engine = "model"
@@ -110,11 +112,20 @@ def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> 
         source, keep = {"path": Path(f"{read_smiles(wanted).id}.smi")}, False
     conformers = {"keep": True} if keep else {"optimise": made.optimise, "seed": made.seed}
     limits = {**trained.limits.model_dump(), "memory_gib": wanted.memory_gib}
-    changes = {"source": source, "conformers": conformers, "limits": limits}
+    grid = {**trained.grid.model_dump(), "classes": add_classes(trained.grid.classes)}
+    changes = {"source": source, "conformers": conformers, "limits": limits, "grid": grid}
     recipe = learned.lay_out(recipe_values(trained), changes)
     data = ", ".join(store.rsplit("/", 1)[-1] for store in learned.origin.stores)
     begin_store(store, Header(recipe_values(recipe), learned.describe(data)))
     return recipe
+
+
+def add_classes(classes: Sequence[int]) -> tuple[int, ...]:
+    """Boxes for molecules larger than those of the training data, too: each a quarter larger than the one before."""
+    more = list(classes)
+    while more[-1] < LARGEST:
+        more.append(8 * math.ceil(1.25 * more[-1] / 8))
+    return tuple(more)
 
 
 def _has_geometries(path: Path, wanted: Wanted) -> bool:

@@ -28,7 +28,7 @@ from storage.reader import open_dataset
 from storage.seal import is_sealed
 from tests.flows.small_build import rhoflow_here
 from tests.flows.small_model import want
-from training.trained import checksum_model
+from training.trained import checksum_model, load_model
 
 ROWS = "CO methanol\nC(C oxidane\nN ammonia\nCS thiol\nOC again\n"
 
@@ -46,6 +46,13 @@ def predicted(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     printed = rhoflow_here("predict", run, folder / "five.smi", folder / "out.zarr")
     assert "5: 4 done, 1 failed (1 invalid_input), 0 missing" in printed
     return folder / "out.zarr"
+
+
+def test_molecules_larger_than_any_of_the_training_have_boxes(run: Path, tmp_path: Path) -> None:
+    predict_into(run, "CCCCCCCC", tmp_path / "octane.zarr")
+    sample = open_dataset(tmp_path / "octane.zarr")["octane#0"]
+    assert max(sample.grid.shape) > max(load_model(run).origin.recipe["grid"]["classes"])
+    assert sample.channels["predicted"].sum() * sample.grid.cell_volume == pytest.approx(50, abs=0.3)
 
 
 def test_molecules_with_a_geometry_and_without_are_not_mixed(run: Path, tmp_path: Path) -> None:
