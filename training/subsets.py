@@ -1,6 +1,7 @@
 """Fewer molecules than stores have: nested subsets, so that more of them are always the same ones and others."""
 
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -8,18 +9,19 @@ from storage.errors import RequestError
 from training.catalog import Catalog
 
 
-def leave_out(catalog: Catalog, others: Catalog) -> Catalog:
-    """Without the molecules (groups) of another one: what validates in one store may be trained on in the next.
+def list_groups(catalog: Catalog) -> set[str]:
+    return set(map(str, catalog.table["group"]))
+
+
+def leave_out(catalog: Catalog, known: Collection[str]) -> Catalog:
+    """Without these molecules (groups): what validates in one store may be trained on in the next.
 
     Raises RequestError where none is left.
     """
-    known = set(others.table["group"])
     left = np.flatnonzero([group not in known for group in catalog.table["group"]])
     if not len(left):
         names = " + ".join(str(one.store) for one in catalog.datasets)
-        raise RequestError(
-            f"{names}: every validation molecule is in a training split too: use stores with the same [splits]"
-        )
+        raise RequestError(f"{names}: every validation molecule is trained on too: use stores with the same [splits]")
     return catalog.take(left)
 
 

@@ -34,6 +34,12 @@ class Origin:
     unpaired: list[int] = field(default_factory=lambda: [0])  # how many electrons of theirs were
     distances: dict[str, list[int]] = field(default_factory=dict)  # between their atoms (`distances`)
     spacing_range: float = 0.0  # cells up to this share narrower and wider were seen, too
+    chosen_by: list[str] | None = None  # those of `groups` that only chose the checkpoint
+
+    @property
+    def trained(self) -> set[str]:
+        """Molecules seen in training; none where a run of an earlier version does not tell them from the others."""
+        return set() if self.chosen_by is None else {*self.groups} - {*self.chosen_by}
 
     def knows_cells(self, spacing: tuple[float, float, float]) -> bool:
         """Whether cells like these (bohr) were seen in training."""

@@ -28,7 +28,7 @@ from training.comparison.jobs import configure_cell, try_out
 from training.comparison.trial import Trial
 from training.config import SuperresConfig
 from training.parallel import assemble_team
-from training.subsets import choose_molecules, leave_out
+from training.subsets import choose_molecules, leave_out, list_groups
 from training.superres.evaluation import evaluate_superres
 from training.superres.task import SuperresTask, train_superres
 from training.tensor_files import read_tensors
@@ -319,8 +319,23 @@ def test_what_validates_in_one_store_and_trains_in_another_is_left_out(store: Pa
         task = SuperresTask(replace(QUICK, store=(store, other)), tmp_path / "run", team)
     assert set(task.validation.ids) == {"validation-1#0", "validation-2#0", "other#0"}
     alone = read_catalog([store], "validation", ())
-    with pytest.raises(RequestError, match="every validation molecule is in a training split too"):
-        leave_out(alone, alone)
+    with pytest.raises(RequestError, match="every validation molecule is trained on too"):
+        leave_out(alone, list_groups(alone))
+
+
+def test_what_the_started_model_was_trained_on_does_not_choose_the_checkpoint(compared: Path, tmp_path: Path) -> None:
+    started = load_model(compared / "run/wide/8/1").origin
+    assert {group.split("-")[0] for group in started.trained} == {"train"}
+    assert started.trained | set(started.chosen_by or ()) == set(started.groups)
+    seen = sorted(started.trained)[0]
+    conformers = [("train", "validation-0"), ("validation", seen), ("validation", "other")]
+    other = write_conformers(tmp_path / "other.zarr", [(split, make_conformer(name)) for split, name in conformers])
+    config = replace(QUICK, store=(other,), start=str(compared / "run/wide/8/1"))
+    with assemble_team("cpu") as team:
+        task = SuperresTask(config, tmp_path / "run", team)
+    assert task.validation.ids == ["other#0"]
+    assert task.origin.trained == started.trained | {"validation-0"}
+    assert set(task.origin.chosen_by or ()) == {"other", "validation-1", "validation-2"}
 
 
 def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, tmp_path: Path) -> None:

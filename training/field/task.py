@@ -26,7 +26,7 @@ from training.losses import Share
 from training.models.field import FieldArchitecture, FieldNetwork
 from training.order import Order
 from training.parallel import Team, assemble_team
-from training.subsets import choose_molecules
+from training.subsets import choose_molecules, leave_out, list_groups
 from training.superres.task import choose_samples
 
 SCALED_BY = 64  # molecules whose largest values scale a field
@@ -55,10 +55,12 @@ def read_material(config: FieldConfig, run: Path) -> Material:
     if not config.store:
         raise RequestError(f'{run}: no store is named: add store = "PATH" to the config, or give --store PATH')
     fields = read_fields(config.channels, config.beta, config.radii)
-    catalog = choose_molecules(read_catalog(config.store, "train", ()), config.molecules)
+    known = read_catalog(config.store, "train", ())
+    catalog = choose_molecules(known, config.molecules)
     training = judged = StoredScenes(catalog, fields)
     if config.coder == "encoder":
-        validation = choose_samples(read_catalog(config.store, "validation", ()), config.validation_samples)
+        validation = leave_out(read_catalog(config.store, "validation", ()), list_groups(known))
+        validation = choose_samples(validation, config.validation_samples)
         judged = StoredScenes(validation, fields)
     edge = config.box_angstrom * BOHR_PER_ANGSTROM or max(training.edge, judged.edge)
     return Material(training, judged, edge, list(zip(map(str, config.store), catalog.fingerprints, strict=True)))

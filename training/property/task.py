@@ -28,7 +28,7 @@ from training.property.labels import read_labels
 from training.property.model import PropertyModel, Standard, build_property_network, save_property_model
 from training.property.molecule_boxes import AtomBoxes, FingerprintBoxes
 from training.stream import Stream, StreamSettings
-from training.subsets import choose_molecules
+from training.subsets import choose_molecules, leave_out, list_groups
 from training.superres.task import choose_samples, describe_origin
 from training.symmetries import ROTATIONS
 from training.tensor_files import read_tensors, write_tensors
@@ -63,6 +63,7 @@ class PropertyTask:
     def __init__(self, config: PropertyConfig, run: Path, team: Team) -> None:
         self.config, self.run, self.team = config, run, team
         training, validation = (read_catalog(config.store, split, ()) for split in ("train", "validation"))
+        validation = leave_out(validation, list_groups(training))
         training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.standard = measure_labels(training, config.targets)

@@ -11,7 +11,7 @@ from training.device import choose_device
 from training.metrics import nmae
 from training.models.prediction import predict_turned
 from training.stored import Cutting, StoredBoxes
-from training.subsets import leave_out
+from training.subsets import leave_out, list_groups
 from training.superres.calibration import (
     Calibration,
     Foresight,
@@ -59,7 +59,7 @@ def _open_validation(model: Model) -> tuple[StoredBoxes, list[float]]:
     training, validation = (
         read_catalog(stores, split, (origin.input, origin.target)) for split in ("train", "validation")
     )
-    return _open_boxes(model, leave_out(validation, training))
+    return _open_boxes(model, leave_out(validation, list_groups(training)))
 
 
 def _open_boxes(model: Model, catalog: Catalog) -> tuple[StoredBoxes, list[float]]:

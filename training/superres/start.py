@@ -5,18 +5,17 @@ from dataclasses import replace
 from storage.errors import RequestError
 from training.distances import add_distances
 from training.models.build import Network, architecture_values
-from training.trained import Model, Origin, load_model, locate_run
+from training.trained import Model, Origin
 from training.unseen import check_spacing
 
 SET_BY_DATA = "peak"  # of an architecture: the normalisation, which stays the started model's
 
 
-def load_start(name: str, network: Network, origin: Origin) -> Model:
-    """The run or model of that name, in place of a new network of a training on `origin`.
+def check_start(name: str, model: Model, network: Network, origin: Origin) -> None:
+    """Whether a model, called `name`, can take the place of a new network of a training on `origin`.
 
     Raises RequestError where it is of another architecture or learnt something else, StoreError where its cells differ.
     """
-    model = load_model(locate_run(name))
     begun, wanted = (architecture_values(one.architecture) for one in (model.network, network))
     for key, value in wanted.items():
         if key != SET_BY_DATA:
@@ -24,15 +23,16 @@ def load_start(name: str, network: Network, origin: Origin) -> Model:
     for key in ("input", "target"):
         _check(name, key, getattr(model.origin, key), getattr(origin, key))
     check_spacing(model.origin, origin.spacing, origin.stores[0])
-    return model
 
 
 def add_origins(origin: Origin, before: Origin) -> Origin:
-    """What was seen in both trainings counts as seen."""
+    """What was seen in either training counts as seen."""
+    groups = {*origin.groups, *before.groups}
     return replace(
         origin,
         stores=list(dict.fromkeys([*origin.stores, *before.stores])),
-        groups=sorted({*origin.groups, *before.groups}),
+        groups=sorted(groups),
+        chosen_by=sorted(groups - origin.trained - before.trained),
         elements=sorted({*origin.elements, *before.elements}),
         charges=sorted({*origin.charges, *before.charges}),
         unpaired=sorted({*origin.unpaired, *before.unpaired}),

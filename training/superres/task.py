@@ -27,10 +27,10 @@ from training.models.prediction import predict_density
 from training.parallel import Team, assemble_team
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
-from training.subsets import choose_molecules, leave_out
+from training.subsets import choose_molecules, leave_out, list_groups
 from training.superres.calibration import find_calibration
 from training.superres.spreads import calibrate
-from training.superres.start import add_origins, load_start
+from training.superres.start import add_origins, check_start
 from training.trained import BEST, Model, Origin, load_model, locate_run, save_model
 from training.wavefunctions import WavefunctionBoxes
 
@@ -60,7 +60,8 @@ class SuperresTask:
         self.config, self.run, self.team = config, run, team
         channels = (config.input, config.target) if config.voxels == "stored" else ()
         training, validation = (read_catalog(config.store, split, channels) for split in ("train", "validation"))
-        validation = leave_out(validation, training)
+        begun = load_model(locate_run(config.start)) if config.start else None
+        validation = leave_out(validation, list_groups(training) | (begun.origin.trained if begun else set()))
         training = choose_molecules(training, config.molecules)
         self.training, self.validation = training, choose_samples(validation, config.validation_samples)
         self.whole = self._open_boxes(self.validation, Cutting(seed=config.seed))
@@ -72,9 +73,9 @@ class SuperresTask:
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
         network = _build(config, find_peak(training.datasets, config.input))
-        if config.start:
-            model = load_start(config.start, network, self.origin)
-            network, self.origin = model.network.train(), add_origins(self.origin, model.origin)
+        if begun:
+            check_start(config.start, begun, network, self.origin)
+            network, self.origin = begun.network.train(), add_origins(self.origin, begun.origin)
             self.stores = [*self.stores, ("start", checksum_object(locate_run(config.start), BEST))]
         if team.device.type == "cpu":  # a cell's features side by side: steps are a tenth to a third faster there
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -148,11 +149,14 @@ def choose_samples(catalog: Catalog, count: int) -> Catalog:
 
 
 def describe_origin(input: str, target: str, training: Catalog, validation: Catalog) -> Origin:
-    groups = sorted({str(group) for catalog in (training, validation) for group in catalog.table["group"]})
+    groups, chosen_by = list_groups(training) | list_groups(validation), list_groups(validation)
     stores = [str(dataset.store) for dataset in training.datasets]
     recipe = training.datasets[0].attributes["recipe"]
     charges, unpaired = (sorted({*map(int, training.table[key])}) for key in ("charge", "unpaired"))
-    return Origin(stores, input, target, training.spacing, groups, training.elements, recipe, charges, unpaired)
+    return Origin(
+        stores, input, target, training.spacing, sorted(groups), training.elements, recipe, charges, unpaired,
+        chosen_by=sorted(chosen_by),
+    )  # fmt: skip
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:
