@@ -69,9 +69,7 @@ class SuperresConfig(TrainingConfig):
     input: str = "guess"  # the density that the network starts from
     target: str = "target"  # the density that it learns
     voxels: str = key("stored", among=("stored", "device"))  # device: made from the kept wavefunctions
-    spacing_range: float = key(
-        0.0, least=0, below=1
-    )  # device: cells up to this share narrower and wider than stored ones
+    spacing_range: float = key(0.0, least=0, below=0.5)  # device: cells up to this share narrower or wider than stored
     kept_gib: float = key(
         KEPT_BYTES / GIB, least=0
     )  # of decoded boxes, of training and validation each; the rest is decoded anew

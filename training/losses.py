@@ -17,39 +17,40 @@ class Share(NamedTuple):
     weight: Tensor  # scalar, without gradient
 
 
-def density_loss(name: str, density: Tensor, target: Tensor, judged: Tensor) -> Share:
-    """Over the judged cells of a batch, shape (batch, nx, ny, nz), taken as one box.
+def density_loss(name: str, density: Tensor, target: Tensor, weights: Tensor) -> Share:
+    """Over the cells of a batch, shape (batch, nx, ny, nz), taken as one box.
 
-    nmae: Σ|ρ − ρ_target| / Σρ_target; smooth: the same without its kink at 0; mae, electrons/bohr³, and mse,
-    (electrons/bohr³)²: means over cells.
+    `weights`: True for each cell that is judged, or its volume where cells differ; 0 for the others. nmae:
+    Σ|ρ − ρ_target| / Σρ_target; smooth: the same without its kink at 0; mae, electrons/bohr³, and mse,
+    (electrons/bohr³)²: means.
     """
-    difference = (density.float() - target) * judged
+    difference, electrons = density.float() - target, (target * weights).sum()
     match name:
         case "nmae":
-            return Share(difference.abs().sum(), (target * judged).sum())
+            return Share((difference.abs() * weights).sum(), electrons)
         case "smooth":
-            curved = functional.huber_loss(difference, difference.new_zeros(()).expand_as(difference), "sum", KINK)
-            return Share(curved / KINK, (target * judged).sum())
+            curved = functional.huber_loss(difference, difference.new_zeros(()).expand_as(difference), "none", KINK)
+            return Share((curved * weights).sum() / KINK, electrons)
         case "mae":
-            return Share(difference.abs().sum(), judged.sum().float())
+            return Share((difference.abs() * weights).sum(), weights.sum().float())
         case "mse":
-            return Share(difference.square().sum(), judged.sum().float())
+            return Share((difference.square() * weights).sum(), weights.sum().float())
     raise ValueError(f"no loss is called {name!r}")
 
 
-def charge_loss(density: Tensor, target: Tensor, judged: Tensor) -> Share:
+def charge_loss(density: Tensor, target: Tensor, weights: Tensor) -> Share:
     """How many electrons are in another part of the box than they should: what moments are made of.
 
-    With Δ = ρ − ρ_target on the judged cells, cut from the first cell on into blocks of s³ cells,
+    With Δ = ρ − ρ_target times the weights (`density_loss`), cut from the first cell on into blocks of s³ cells,
         Σ_s Σ_blocks |Σ_(cells of the block) Δ| / (3 Σρ_target),   s = 4, 12, 24.
     It is at most the NMAE, and 0 where errors cancel within the smallest blocks: a dipole error of Δ is then at most
     its electrons there times a block's width. The NMAE sees no difference between errors that cancel and errors that
     add up. At a weight of 0.2 (0.5) the model that comes along, trained 1,200 steps further, had a dipole error smaller
     by 8 (9) % than without, quadrupoles by 7 (11) %, and an NMAE larger by 0.4 (1.0) %, on its validation split.
     """
-    difference = ((density.float() - target) * judged)[:, None]
+    difference = ((density.float() - target) * weights)[:, None]
     charges = [_sum_blocks(difference, edge).abs().sum() for edge in BLOCKS]
-    return Share(torch.stack(charges).mean(), (target * judged).sum())
+    return Share(torch.stack(charges).mean(), (target * weights).sum())
 
 
 def _sum_blocks(values: Tensor, edge: int) -> Tensor:

@@ -29,7 +29,7 @@ Predicts the density `{target}` of a molecule from the guess `{input}`, which is
 | atomic numbers | {elements} |
 | guess | {guess} |
 | target | {label} |
-| cells | {spacing:.3g} Å, {sampling}, {electrons} electrons |
+| cells | {cells}, {sampling}, {electrons} electrons |
 | NMAE on {tested} test samples | {model_nmae:.3f} %; of the guess {guess_nmae:.3f} % |
 | error foreseen, on {proved} test samples | {foreseen:.3f} %, true {true:.3f} %; rank correlation {spearman:.2f} |
 
@@ -90,6 +90,7 @@ def _describe(run: Path, model: Model) -> dict[str, Any]:
     origin, record = model.origin, dict(read_record(run, EVALUATION))
     architecture = architecture_values(model.network.architecture)
     recipe, densities = origin.recipe, origin.recipe["densities"]
+    varied = f" ± {100 * origin.spacing_range:g} %" if origin.spacing_range else ""
     return {
         "input": origin.input,
         "target": origin.target,
@@ -102,7 +103,7 @@ def _describe(run: Path, model: Model) -> dict[str, Any]:
         "elements": ", ".join(map(str, origin.elements)) or "not recorded",
         "guess": _list(densities[origin.input]),
         "label": _list(densities[origin.target]),
-        "spacing": origin.spacing[0] / BOHR_PER_ANGSTROM,
+        "cells": f"{origin.spacing[0] / BOHR_PER_ANGSTROM:.3g} Å{varied}",
         "sampling": {"cell": "exact averages", "point": "values at their centres"}[recipe["grid"]["sampling"]],
         "electrons": recipe["electrons"],
         "tested": len(record["samples"]),  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ class Origin:
     recipe: dict[str, Any] = field(default_factory=dict)  # of the first store: how a guess is made, and on which grid
     charges: list[int] = field(default_factory=lambda: [0])  # of molecules seen in training
     unpaired: list[int] = field(default_factory=lambda: [0])  # how many electrons of theirs were
-    distances: dict[str, list[int]] = field(default_factory=dict)  # between their atoms (`distances`)
+    distances: dict[str, list[int]] | None = None  # between their atoms (`collect_distances`); None: not known
     spacing_range: float = 0.0  # cells up to this share narrower and wider were seen, too
     chosen_by: list[str] | None = None  # those of `groups` that only chose the checkpoint
 

@@ -5,20 +5,46 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.elements import SYMBOLS
+from pipeline.units import BOHR_PER_ANGSTROM
 from storage.errors import RequestError, StoreError
 from storage.objects import locate
 from storage.reader import Dataset, open_dataset
-from storage.schema import FloatArray
-from training.catalog import Catalog, check_meaning, read_catalog
+from storage.schema import FloatArray, IntArray
+from training.catalog import SAME_SPACING, Catalog, check_meaning, read_catalog
+from training.distances import find_strange
 from training.trained import Origin
 
+State = tuple[int, int]  # charge, unpaired electrons
+Cells = tuple[float, float, float]
+
+FEW = 3  # distances that are told of a geometry
 SAME_GEOMETRY = 0.01  # bohr: two conformers whose distances between atoms all differ by less are one
+
+
+def explain_doubt(origin: Origin, numbers: IntArray, positions: FloatArray, state: State, cells: Cells) -> str:
+    """Why no error can be foreseen for a molecule, which may be a strange one: "" where it can.
+
+    Of atomic numbers (atoms,) and positions (atoms, 3), bohr; its charge and unpaired electrons; edges of a cell, bohr.
+    """
+    charge, unpaired = state
+    unseen = [SYMBOLS[number] for number in sorted({*numbers.tolist()} - {*origin.elements})]
+    if charge not in origin.charges:
+        unseen.append(f"charge {charge:+d}")
+    if unpaired not in origin.unpaired:
+        unseen.append(f"{unpaired} unpaired electron" + "s" * (unpaired > 1))
+    if origin.distances is not None and not unseen:
+        unseen = find_strange(numbers, positions, origin.distances)[:FEW]
+    doubts = [f"trained without {', '.join(unseen)}"] if unseen else []
+    if not np.allclose(cells, origin.spacing, rtol=SAME_SPACING, atol=0):  # the validation split's
+        doubts.append(f"calibrated on cells of {origin.spacing[0] / BOHR_PER_ANGSTROM:.3g} Å only")
+    return "; ".join(doubts)
 
 
 def check_spacing(origin: Origin, spacing: tuple[float, float, float], where: str) -> None:
     """Raises StoreError where cells differ from those the model was trained on."""
     if not origin.knows_cells(spacing):
-        varied = f", up to {origin.spacing_range:g} times narrower or wider" if origin.spacing_range else ""
+        varied = f", up to {100 * origin.spacing_range:g} % narrower or wider" if origin.spacing_range else ""
         raise StoreError(
             f"{where} has cells of {spacing} bohr, the model was trained on cells of {origin.spacing}{varied}: "
             "bring the store to that spacing with `rhoflow voxelize`"

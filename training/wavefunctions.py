@@ -41,7 +41,8 @@ class WavefunctionBoxes:
     Crops lie near atoms. Whole boxes have the store's margin about the turned molecule, to within half a cell, and all
     of a batch the shape of the largest. Where `cutting.turn` is false, whole boxes lie about the same centre as stored
     ones; else molecules are turned at random, and whole boxes shifted within a cell. Each box has cells of its own
-    width, drawn between 1 − `spacing_range` and 1 + `spacing_range` times the store's.
+    width, drawn between 1 − `spacing_range` and 1 + `spacing_range` times the store's; a wide one then reaches far into
+    the vacuum, where a narrow one of its batch needs more cells.
     """
 
     def __init__(

@@ -134,8 +134,10 @@ def evaluate(
     from training.superres.spreads import evaluate_expectations
 
     evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
-    foresight = f"\n{evaluate_expectations(run, store)}" if split == "test" else ""
-    print((run / "evaluation.json").read_text() if as_json else f"{evaluation}{foresight}")
+    foresight = evaluate_expectations(run, store) if split == "test" else None
+    print(
+        (run / "evaluation.json").read_text() if as_json else "\n".join(map(str, filter(None, (evaluation, foresight))))
+    )
 
 
 @app.command()
@@ -188,7 +190,7 @@ def predict(
     id: Annotated[Optional[str], typer.Option(help="column or tag of the ids; without one, row numbers")] = None,  # noqa: UP045
     memory_gib: Annotated[float, typer.Option(min=1, help="what one molecule may take; larger ones go in tiles")] = 8,
     channel: Annotated[Optional[str], typer.Option(help="of a neural field: which; all by default")] = None,  # noqa: UP045
-    spacing_angstrom: Annotated[Optional[float], typer.Option(help="width of the cells, where it is free")] = None,  # noqa: UP045
+    spacing_angstrom: Annotated[Optional[float], typer.Option(help="width of cells, where several are known")] = None,  # noqa: UP045
     level: Annotated[Optional[float], typer.Option(help="of a neural field: the value of a .ply surface")] = None,  # noqa: UP045
     to: Annotated[Optional[str], typer.Option(help="of a neural field: where an animation ends, a sample")] = None,  # noqa: UP045
     as_json: AsJson = False,

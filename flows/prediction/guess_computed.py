@@ -73,7 +73,7 @@ def read_guess_recipe(origin: Origin, spacing_angstrom: float | None) -> Recipe:
 
 
 def _change_cells(recipe: Recipe, origin: Origin, spacing_angstrom: float) -> Recipe:
-    """Boxes stay as wide as they are."""
+    """Boxes are at least as wide as before. Raises RequestError for cells that the model does not know."""
     grid = recipe.grid
     if not origin.knows_cells((spacing_angstrom * BOHR_PER_ANGSTROM,) * 3):
         low, high = (grid.spacing_angstrom * (1 + sign * origin.spacing_range) for sign in (-1, 1))
@@ -83,7 +83,8 @@ def _change_cells(recipe: Recipe, origin: Origin, spacing_angstrom: float) -> Re
             'one that knows others (voxels = "device" and spacing_range)'
         )
     ratio = grid.spacing_angstrom / spacing_angstrom
-    classes = tuple(grid.multiple * math.ceil(cells * ratio / grid.multiple) for cells in grid.classes)
+    step = math.lcm(2, grid.multiple)
+    classes = tuple(sorted({step * math.ceil(cells * ratio / step) for cells in grid.classes}))
     return recipe.model_copy(
         update={"grid": grid.model_copy(update={"spacing_angstrom": spacing_angstrom, "classes": classes})}
     )

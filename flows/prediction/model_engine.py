@@ -11,17 +11,13 @@ from numpy.typing import NDArray
 
 from flows.prediction.guess import check_guess
 from flows.recipe import ModelDensity, Recipe, RecipeError, recipe_values
-from pipeline.elements import SYMBOLS
-from pipeline.units import BOHR_PER_ANGSTROM
 from storage.schema import Conformer, FloatArray, Grid
-from training.catalog import SAME_SPACING
-from training.distances import find_strange
 from training.models.prediction import predict_turned
 from training.models.tiles import GIB
 from training.superres.calibration import Calibration, find_calibration
-from training.trained import PRETRAINED, Model, Origin, checksum_model, load_model, locate_run
+from training.trained import PRETRAINED, Model, checksum_model, load_model, locate_run
+from training.unseen import explain_doubt
 
-FEW = 3  # distances that are told of a geometry
 LEFT = 0.5  # of a molecule's memory, for all but the network's features
 
 
@@ -30,8 +26,8 @@ class Refined:
     """What a model says of one molecule."""
 
     density: NDArray[np.float32]  # (nx, ny, nz), electrons/bohr³
-    expected_nmae: float | None  # None: the model is not calibrated, or something was never seen in training
-    unseen: list[str]  # elements, charge, unpaired electrons, distances and cells that the calibration does not know
+    expected_nmae: float | None  # None: the model is not calibrated, or there is a doubt
+    doubt: str  # why no error can be foreseen for such a molecule
 
 
 @dataclass(frozen=True)
@@ -49,9 +45,10 @@ class Refiner:
         Raises TooLarge where even tiles need more of them.
         """
         predicted = predict_turned(self.model.network, guess, electrons, grid.cell_volume, memory)
-        unseen = list_unseen(conformer, grid, self.model.origin)
-        expected = self.calibration.expect(predicted.spread) if self.calibration and not unseen else None
-        return Refined(predicted.density, expected, unseen)
+        state = conformer.charge, conformer.unpaired
+        doubt = explain_doubt(self.model.origin, conformer.numbers, conformer.positions, state, grid.spacing)
+        expected = self.calibration.expect(predicted.spread) if self.calibration and not doubt else None
+        return Refined(predicted.density, expected, doubt)
 
 
 @dataclass(frozen=True)
@@ -66,26 +63,12 @@ class ModelEngine:
     def refine(
         self, conformer: Conformer, grid: Grid, guess: NDArray[np.float32], electrons: float
     ) -> tuple[FloatArray, Mapping[str, float]]:
-        """What is known is the `expected_nmae`: NaN where the model never saw such a molecule (`list_unseen`)."""
+        """What is known is the `expected_nmae`: NaN where the model never saw such a molecule (`explain_doubt`)."""
         refined = _read_refiner(self.run, self.sha256).refine(
             conformer, grid, guess, electrons, LEFT * self.memory_gib * GIB
         )
         expected = math.nan if refined.expected_nmae is None else refined.expected_nmae
         return refined.density.astype(np.float64), {"expected_nmae": expected}
-
-
-def list_unseen(conformer: Conformer, grid: Grid, origin: Origin) -> list[str]:
-    """What a molecule has that no molecule of the training had, in words: there the spread of answers says nothing."""
-    unseen = [SYMBOLS[number] for number in sorted({*conformer.numbers.tolist()} - {*origin.elements})]
-    if conformer.charge not in origin.charges:
-        unseen.append(f"charge {conformer.charge:+d}")
-    if conformer.unpaired not in origin.unpaired:
-        unseen.append(f"{conformer.unpaired} unpaired electron" + "s" * (conformer.unpaired > 1))
-    if origin.distances and not unseen:  # runs of earlier versions have none
-        unseen += find_strange(conformer.numbers, conformer.positions, origin.distances)[:FEW]
-    if not np.allclose(grid.spacing, origin.spacing, rtol=SAME_SPACING, atol=0):  # the validation split's
-        unseen.append(f"calibration on cells of {grid.spacing[0] / BOHR_PER_ANGSTROM:.3g} Å")
-    return unseen
 
 
 def read_refiner(run: Path) -> Refiner:

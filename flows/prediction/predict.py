@@ -73,15 +73,14 @@ class Predictor:
         """Predict a density, and write it."""
         conformer = guess.conformer
         refined = self.refiner.refine(conformer, guess.grid, guess.values, guess.electrons, self.memory_gib * GIB)
-        expected, unseen = refined.expected_nmae, refined.unseen
+        expected = refined.expected_nmae
         scene = Scene(conformer.numbers, conformer.positions, conformer.charge, guess.grid, guess.sampling)
         remarks = {} if expected is None else {"expected_nmae": expected}
         write_volume(file, format, Volume(scene, {FIELD: refined.density}, remarks))
         electrons = guess.grid.cell_volume * float(refined.density.sum(dtype=np.float64))
-        message = f"trained without {', '.join(unseen)}" if unseen else ""
         counted = str(self.refiner.model.origin.recipe.get("electrons", ""))
         state = conformer.charge, conformer.unpaired
-        return Prediction(id, "ok", message, str(file), electrons, expected, counted, *state)
+        return Prediction(id, "ok", refined.doubt, str(file), electrons, expected, counted, *state)
 
 
 def predict(wanted: Wanted) -> list[Prediction]:

@@ -35,7 +35,9 @@ from storage.seal import is_sealed, seal
 from training.trained import Origin, load_model, locate_run
 
 PREDICTED = "predicted"
-LARGEST = 512  # cells along an edge: a box that memory does not hold is told by its molecule
+LARGEST_CLASS = 256  # cells along an edge: 16 samples of two densities, a shard, then take 2 GB
+GROWTH = 1.25  # from one size class to the next, at least
+EDGE = 8  # cells, of which the edges of these classes are multiples
 TEXT = """# Made by `rhoflow predict`: the recipe of {data}, but for
 [densities.{name}]
 engine = "model"
@@ -121,10 +123,10 @@ def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> 
 
 
 def add_classes(classes: Sequence[int]) -> tuple[int, ...]:
-    """Boxes for molecules larger than those of the training data, too: each a quarter larger than the one before."""
+    """Boxes for molecules larger than those of the training data, too."""
     more = list(classes)
-    while more[-1] < LARGEST:
-        more.append(8 * math.ceil(1.25 * more[-1] / 8))
+    while (larger := EDGE * math.ceil(GROWTH * more[-1] / EDGE)) <= LARGEST_CLASS:
+        more.append(larger)
     return tuple(more)
 
 

@@ -11,6 +11,7 @@ import gemmi
 import numpy as np
 import pytest
 
+from flows.prediction.guess_computed import read_guess_recipe
 from flows.prediction.predict import FIELD, predict
 from flows.prediction.predict_store import predict_store
 from flows.recipe import parse_recipe
@@ -198,11 +199,19 @@ def test_a_model_that_knows_other_cells_predicts_on_them(flexible: Path, tmp_pat
     read = read_npz(tmp_path / "a.npz")
     assert read.scene.grid.spacing == pytest.approx([0.3 / 0.529177210903] * 3)
     assert read.fields[FIELD].sum() * read.scene.grid.cell_volume == pytest.approx(14, abs=0.1)
-    assert "expected NMAE unknown (trained without calibration on cells of 0.3 Å)" in printed
+    assert "expected NMAE unknown (calibrated on cells of 0.4 Å only)" in printed
     predict_store(want(flexible, "CO", tmp_path / "a.zarr", spacing_angstrom=0.3), 0.0)
     stored = open_dataset(tmp_path / "a.zarr")["a#0"]
     assert stored.grid == read.scene.grid
     np.testing.assert_allclose(stored.channels["predicted"], read.fields[FIELD], atol=2**-20)
+
+
+def test_classes_of_wider_cells_stay_even_and_apart(run: Path) -> None:
+    origin = replace(load_model(run).origin, spacing_range=0.3)
+    grid = {**origin.recipe["grid"], "multiple": 3, "classes": [16, 18, 20, 30]}
+    recipe = read_guess_recipe(replace(origin, recipe={**origin.recipe, "grid": grid}), 0.5)
+    assert recipe.grid.classes == (18, 24)
+    assert recipe.grid.spacing_angstrom == 0.5
 
 
 def test_cells_that_a_model_does_not_know_are_refused(flexible: Path, run: Path, store: Path, tmp_path: Path) -> None:

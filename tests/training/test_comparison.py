@@ -234,6 +234,7 @@ def test_a_training_starts_from_another_and_has_seen_what_that_saw(store: Path, 
         assert np.allclose(weights, before.network.state_dict()[name], atol=1e-6)
     assert set(before.origin.groups) < set(model.origin.groups)
     assert {"other-train-0", "other-validation-0"} <= set(model.origin.groups)
+    assert set((model.origin.distances or {}).keys()) >= set((before.origin.distances or {}).keys()) > set()
     with pytest.raises(StoreError, match="samples are molecules that the model was trained on"):
         evaluate_superres(tmp_path / "run", store, split="train")
 

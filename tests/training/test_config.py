@@ -48,7 +48,7 @@ def test_a_config_is_read_with_its_defaults(tmp_path: Path) -> None:
             r'charges = 0.5: is in parts of the electrons, as loss = "nmae" or "smooth" are',
         ),
         ("spacing_range = 0.2", r'spacing_range = 0.2: needs voxels = "device": stored voxels have one width'),
-        ("spacing_range = 1", r"spacing_range = 1.0: must be less than 1"),
+        ("spacing_range = 1", r"spacing_range = 1.0: must be less than 0.5"),
         ("fine_inputs = true", r'fine_inputs = true: is for model = "published"'),
         ("steps = ", r"superres.toml: is no TOML"),
     ],

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from training.batch import Batch
 from training.config import SuperresConfig
 from training.losses import KINK, charge_loss, density_loss
+from training.superres.task import make_vacuum, weigh_cells
 
 TARGET = torch.tensor([[[[1.0, 2.0, 100.0]]]])
 DENSITY = torch.tensor([[[[1.5, 1.0, 0.0]]]])
@@ -50,6 +52,19 @@ def test_the_smooth_loss_has_no_kink() -> None:
     errors = torch.tensor([[[[KINK / 1000, KINK / 2, 0.0]]]], requires_grad=True)
     density_loss("smooth", TARGET + errors, TARGET, JUDGED).total.backward()
     assert errors.grad.flatten().tolist() == pytest.approx([1e-3, 0.5, 0], rel=0.05)
+
+
+def test_cells_count_by_their_volumes_where_these_differ() -> None:
+    box = torch.zeros(2, 1, 1, 2)
+    batch = Batch(("a", "b"), box, box, torch.tensor([[[[True, True]]], [[[True, False]]]]), (2.0, 0.5))
+    weights = weigh_cells(batch)
+    assert weights.flatten().tolist() == [2, 2, 0.5, 0]
+    density, target = torch.tensor([[[[1.0, 2.0]]], [[[5.0, 7.0]]]]), torch.ones(2, 1, 1, 2)
+    errors, volume = 0 * 2 + 1 * 2 + 4 * 0.5, 2 + 2 + 0.5
+    for name, expected in (("nmae", errors / volume), ("mae", errors / volume), ("mse", (2 + 16 * 0.5) / volume)):
+        share = density_loss(name, density, target, weights)
+        assert float(share.total / share.weight) == pytest.approx(expected)
+    assert weigh_cells(make_vacuum(batch)).sum() == 0
 
 
 def charge_of(difference: torch.Tensor) -> float:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from storage.objects import Location, locate
 from training.batch import Boxes, Draw, find_electrons
 from training.catalog import Catalog, read_catalog
@@ -21,7 +23,8 @@ from training.superres.calibration import (
     prove_calibration,
     write_calibration,
 )
-from training.trained import Model, load_model
+from training.trained import Model, Origin, load_model
+from training.unseen import explain_doubt
 
 
 def calibrate(run: Path, model: Model, boxes: Boxes, electrons: Sequence[float]) -> Calibration:
@@ -31,12 +34,17 @@ def calibrate(run: Path, model: Model, boxes: Boxes, electrons: Sequence[float])
     return calibration
 
 
-def evaluate_expectations(run: Path, store: Location) -> Foresight:
-    """How a run's expected errors fare on a store's test split; its calibration.json then says so."""
+def evaluate_expectations(run: Path, store: Location) -> Foresight | None:
+    """How a run's expected errors fare on a store's test split; its calibration.json then says so.
+
+    Of the samples for which `rhoflow predict` foresees an error; None where there is no such sample.
+    """
     model = load_model(run)
     model.network.to(choose_device("auto"))
     calibration = find_calibration(run, model.step) or calibrate(run, model, *_open_validation(model))
-    tested = read_catalog([store], "test", (model.origin.input, model.origin.target))
+    tested = _leave_doubtful(read_catalog([store], "test", (model.origin.input, model.origin.target)), model.origin)
+    if not len(tested):
+        return None
     foresight = prove_calibration(calibration, measure_signs(model, *_open_boxes(model, tested)), str(store))
     write_calibration(run, replace(calibration, foresight=foresight))
     return foresight
@@ -51,6 +59,18 @@ def measure_signs(model: Model, boxes: Boxes, electrons: Sequence[float]) -> lis
         prediction = predict_turned(model.network, guess, find_electrons(box, stored), box.volumes[0])
         signs.append(Sign(box.ids[0], prediction.spread, nmae(prediction.density, target)))
     return signs
+
+
+def _leave_doubtful(catalog: Catalog, origin: Origin) -> Catalog:
+    states = zip(catalog.table["charge"].astype(int), catalog.table["unpaired"].astype(int), strict=True)
+    return catalog.take(
+        np.flatnonzero(
+            [
+                not explain_doubt(origin, catalog.numbers_of(k), catalog.positions_of(k), state, catalog.spacing)
+                for k, state in enumerate(states)
+            ]
+        )
+    )
 
 
 def _open_validation(model: Model) -> tuple[StoredBoxes, list[float]]:

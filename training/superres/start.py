@@ -22,7 +22,7 @@ def check_start(name: str, model: Model, network: Network, origin: Origin) -> No
             _check(name, key, begun.get(key), value)
     for key in ("input", "target"):
         _check(name, key, getattr(model.origin, key), getattr(origin, key))
-    check_spacing(model.origin, origin.spacing, origin.stores[0])
+    check_spacing(replace(model.origin, spacing_range=0.0), origin.spacing, origin.stores[0])
 
 
 def add_origins(origin: Origin, before: Origin) -> Origin:
@@ -37,6 +37,7 @@ def add_origins(origin: Origin, before: Origin) -> Origin:
         charges=sorted({*origin.charges, *before.charges}),
         unpaired=sorted({*origin.unpaired, *before.unpaired}),
         distances=add_distances(origin.distances, before.distances),
+        spacing_range=max(origin.spacing_range, before.spacing_range),
     )
 
 

@@ -101,10 +101,11 @@ class SuperresTask:
     def measure(self, network: nn.Module, batch: Batch) -> Share:
         batch = batch if batch.ids else make_vacuum(batch)
         density = cast(Tensor, network(batch.guess))
-        share = density_loss(self.config.loss, density, batch.target, batch.judged)
+        weights = batch.judged if not self.config.spacing_range else weigh_cells(batch)
+        share = density_loss(self.config.loss, density, batch.target, weights)
         if not self.config.charges:
             return share
-        charges = charge_loss(density, batch.target, batch.judged)
+        charges = charge_loss(density, batch.target, weights)
         return Share(share.total + self.config.charges * charges.total, share.weight)
 
     def validate(self, network: nn.Module) -> float:
@@ -137,7 +138,12 @@ class SuperresTask:
 def make_vacuum(batch: Batch) -> Batch:
     """One empty box, judged nowhere, for a process whose part of a batch is none: it has to take the step too."""
     empty = batch.guess.new_zeros((1, *batch.guess.shape[1:]))
-    return Batch((), empty, empty, empty.bool(), ())
+    return Batch((), empty, empty, empty.bool(), (0.0,))
+
+
+def weigh_cells(batch: Batch) -> Tensor:
+    """The volume of each cell that is judged, (batch, nx, ny, nz), bohr³; 0 of the others."""
+    return batch.judged * torch.tensor(batch.volumes, device=batch.judged.device)[:, None, None, None]
 
 
 def choose_samples(catalog: Catalog, count: int) -> Catalog:
