@@ -30,7 +30,7 @@ def collect_distances(molecules: Iterable[tuple[IntArray, FloatArray]]) -> dict[
     """Of atomic numbers (atoms,) and positions (atoms, 3), bohr."""
     seen: dict[str, set[int]] = defaultdict(set)
     for numbers, positions in molecules:
-        for between, distance in _list_distances(numbers, positions, REACH + 2 * STEP):
+        for between, distance in _list_distances(numbers, positions, REACH + 2 * STEP, REACH - STEP):
             seen[between].add(round(distance / STEP))
     return {between: sorted(steps) for between, steps in sorted(seen.items())}
 
@@ -51,7 +51,7 @@ def find_strange(numbers: IntArray, positions: FloatArray, known: Distances) -> 
     """
     strange = {
         (distance, between)
-        for between, distance in _list_distances(numbers, positions, REACH)
+        for between, distance in _list_distances(numbers, positions, REACH, REACH)
         if not {round(distance / STEP) + away for away in (-1, 0, 1)} & set(known.get(between, []))
     }
     told = (
@@ -62,8 +62,10 @@ def find_strange(numbers: IntArray, positions: FloatArray, known: Distances) -> 
     return list(dict.fromkeys(told))
 
 
-def _list_distances(numbers: IntArray, positions: FloatArray, reach: float) -> Iterator[tuple[str, float]]:
-    """What each is between, with bohr."""
+def _list_distances(
+    numbers: IntArray, positions: FloatArray, reach: float, apart: float
+) -> Iterator[tuple[str, float]]:
+    """What each is between, with bohr, up to `reach`; parts are apart that nothing shorter than `apart` holds."""
     ones, others = cKDTree(positions).query_pairs(reach, output_type="ndarray").T
     distances = np.linalg.norm(positions[ones] - positions[others], axis=1)
     tree = minimum_spanning_tree(coo_array((distances, (ones, others)), shape=(len(numbers),) * 2)).tocoo()
@@ -76,5 +78,5 @@ def _list_distances(numbers: IntArray, positions: FloatArray, reach: float) -> I
         yield name(one, other) + " at {}", distance
     for one, other, distance in zip(tree.row.tolist(), tree.col.tolist(), tree.data.tolist(), strict=True):
         yield HELD + name(one, other) + " at {}", distance
-    if tree.nnz < len(numbers) - 1:
-        yield "parts that far apart", reach
+    if np.count_nonzero(tree.data < apart) < len(numbers) - 1:
+        yield "parts more than {} apart", REACH

@@ -46,7 +46,10 @@ def publish(run: Path, name: str, shelf: Path = PRETRAINED) -> Path:
     model = load_model(run)
     calibration = read_calibration(run)
     if not has_object(run, EVALUATION) or calibration is None or calibration.foresight is None:
-        raise RequestError(f"{run} was not tried on a test split yet: run `rhoflow evaluate {run} STORE` first")
+        raise RequestError(
+            f"{run} was not tried yet on test samples for which it foresees errors: run `rhoflow evaluate {run} STORE` "
+            "first, on a store like the one it was trained on"
+        )
     _check_evaluation(run, model, calibration, calibration.foresight)
     if (run / BEST).stat().st_size > LARGEST:
         raise RequestError(f"{run / BEST} is larger than {LARGEST / 1e6:g} MB: train a network of less width or depth")

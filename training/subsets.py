@@ -21,7 +21,10 @@ def leave_out(catalog: Catalog, known: Collection[str]) -> Catalog:
     left = np.flatnonzero([group not in known for group in catalog.table["group"]])
     if not len(left):
         names = " + ".join(str(one.store) for one in catalog.datasets)
-        raise RequestError(f"{names}: every validation molecule is trained on too: use stores with the same [splits]")
+        raise RequestError(
+            f"{names}: every validation molecule is trained on too, here or by the model at the start: use stores with "
+            "the same [splits]"
+        )
     return catalog.take(left)
 
 

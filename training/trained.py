@@ -34,12 +34,12 @@ class Origin:
     unpaired: list[int] = field(default_factory=lambda: [0])  # how many electrons of theirs were
     distances: dict[str, list[int]] | None = None  # between their atoms (`collect_distances`); None: not known
     spacing_range: float = 0.0  # cells up to this share narrower and wider were seen, too
-    chosen_by: list[str] | None = None  # those of `groups` that only chose the checkpoint
+    chosen_by: list[str] = field(default_factory=list)  # those of `groups` that only chose the checkpoint, if known
 
     @property
     def trained(self) -> set[str]:
-        """Molecules seen in training; none where a run of an earlier version does not tell them from the others."""
-        return set() if self.chosen_by is None else {*self.groups} - {*self.chosen_by}
+        """Molecules seen in training; all, where a run of an earlier version does not tell them apart."""
+        return {*self.groups} - {*self.chosen_by}
 
     def knows_cells(self, spacing: tuple[float, float, float]) -> bool:
         """Whether cells like these (bohr) were seen in training."""

@@ -1,4 +1,4 @@
-"""What a model may be judged on: molecules it never saw, on cells as wide as those it learnt on."""
+"""What is new to a model: it may be judged on that alone, and of what is too new it foresees no error."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ from training.distances import find_strange
 from training.trained import Origin
 
 State = tuple[int, int]  # charge, unpaired electrons
-Cells = tuple[float, float, float]
+Spacing = tuple[float, float, float]
 
 FEW = 3  # distances that are told of a geometry
 SAME_GEOMETRY = 0.01  # bohr: two conformers whose distances between atoms all differ by less are one
 
 
-def explain_doubt(origin: Origin, numbers: IntArray, positions: FloatArray, state: State, cells: Cells) -> str:
-    """Why no error can be foreseen for a molecule, which may be a strange one: "" where it can.
+def explain_doubt(origin: Origin, numbers: IntArray, positions: FloatArray, state: State, spacing: Spacing) -> str:
+    """Why no error can be foreseen for a molecule: what training or calibration did not see of it. "" where it can.
 
     Of atomic numbers (atoms,) and positions (atoms, 3), bohr; its charge and unpaired electrons; edges of a cell, bohr.
     """
@@ -36,7 +36,7 @@ def explain_doubt(origin: Origin, numbers: IntArray, positions: FloatArray, stat
     if origin.distances is not None and not unseen:
         unseen = find_strange(numbers, positions, origin.distances)[:FEW]
     doubts = [f"trained without {', '.join(unseen)}"] if unseen else []
-    if not np.allclose(cells, origin.spacing, rtol=SAME_SPACING, atol=0):  # the validation split's
+    if not np.allclose(spacing, origin.spacing, rtol=SAME_SPACING, atol=0):  # the validation split's
         doubts.append(f"calibrated on cells of {origin.spacing[0] / BOHR_PER_ANGSTROM:.3g} Å only")
     return "; ".join(doubts)
 

@@ -134,10 +134,10 @@ def evaluate(
     from training.superres.spreads import evaluate_expectations
 
     evaluation = evaluate_superres(run, store, beside=beside or (), split=split, rotations=rotations)
-    foresight = evaluate_expectations(run, store) if split == "test" else None
-    print(
-        (run / "evaluation.json").read_text() if as_json else "\n".join(map(str, filter(None, (evaluation, foresight))))
-    )
+    told = str(evaluation)
+    if split == "test":
+        told += f"\n{evaluate_expectations(run, store) or 'no error is foreseen: no sample is like the training'}"
+    print((run / "evaluation.json").read_text() if as_json else told)
 
 
 @app.command()

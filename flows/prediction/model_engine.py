@@ -63,7 +63,7 @@ class ModelEngine:
     def refine(
         self, conformer: Conformer, grid: Grid, guess: NDArray[np.float32], electrons: float
     ) -> tuple[FloatArray, Mapping[str, float]]:
-        """What is known is the `expected_nmae`: NaN where the model never saw such a molecule (`explain_doubt`)."""
+        """What is known is the `expected_nmae`: NaN where it is not calibrated, or `explain_doubt` says why."""
         refined = _read_refiner(self.run, self.sha256).refine(
             conformer, grid, guess, electrons, LEFT * self.memory_gib * GIB
         )

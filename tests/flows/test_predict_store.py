@@ -16,7 +16,7 @@ from flows.care.recompute import recompute_samples
 from flows.engines import build_engines
 from flows.prediction.model_engine import ModelEngine
 from flows.prediction.predict import FIELD, Wanted, predict
-from flows.prediction.predict_store import predict_store
+from flows.prediction.predict_store import add_classes, predict_store
 from flows.recipe import read_recipe
 from pipeline.formats import read_npz
 from storage.errors import RequestError
@@ -53,6 +53,8 @@ def test_molecules_larger_than_any_of_the_training_have_boxes(run: Path, tmp_pat
     sample = open_dataset(tmp_path / "octane.zarr")["octane#0"]
     assert max(sample.grid.shape) > max(load_model(run).origin.recipe["grid"]["classes"])
     assert sample.channels["predicted"].sum() * sample.grid.cell_volume == pytest.approx(50, abs=0.3)
+    assert add_classes((32, 48, 96)) == (32, 48, 96, 120, 152, 192, 240)
+    assert add_classes((300,)) == (300,)
 
 
 def test_molecules_with_a_geometry_and_without_are_not_mixed(run: Path, tmp_path: Path) -> None:

@@ -10,10 +10,14 @@ from scipy.stats import spearmanr
 
 from storage.errors import RequestError
 from storage.objects import read_record, write_record
+from storage.reader import open_dataset
+from storage.schema import Conformer
 from tests.training.test_superres import QUICK
+from training.distances import collect_distances
 from training.publish import publish
 from training.superres.calibration import (
     Calibration,
+    Foresight,
     Sign,
     correlate_ranks,
     fit_calibration,
@@ -24,7 +28,7 @@ from training.superres.calibration import (
 from training.superres.evaluation import evaluate_superres
 from training.superres.spreads import evaluate_expectations
 from training.superres.task import train_superres
-from training.trained import EVALUATION, load_model
+from training.trained import EVALUATION, load_model, save_model
 
 
 def make_signs(count: int, scale: float, power: float, scatter: float = 0.0) -> list[Sign]:
@@ -61,16 +65,38 @@ def test_ranks_correlate_as_scipy_says() -> None:
 def test_a_calibration_comes_back_with_its_trial(tmp_path: Path) -> None:
     assert read_calibration(tmp_path) is None
     calibration = Calibration(3, 20, 2.0, 0.9, 1.3)
-    foresight = prove_calibration(calibration, make_signs(9, 2.0, 0.9), "s.zarr")
+    foresight = prove_calibration(calibration, make_signs(9, 2.0, 0.9), "s.zarr", 0)
     assert foresight.spearman == pytest.approx(1)
     assert foresight.factor == pytest.approx(1)
     write_calibration(tmp_path, replace(calibration, foresight=foresight))
     assert read_calibration(tmp_path) == replace(calibration, foresight=foresight)
 
 
+def test_samples_unlike_the_training_are_left_out_of_the_foresight(store: Path, tmp_path: Path) -> None:
+    train_superres(replace(QUICK, store=(store,), device="cpu"), tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    tested = [open_dataset(store)[id].conformer for id in open_dataset(store).ids if id.startswith("test")]
+
+    def foresee(known: list[Conformer]) -> Foresight | None:
+        distances = collect_distances([(one.numbers, one.positions) for one in known])
+        save_model(tmp_path / "run", replace(model, origin=replace(model.origin, distances=distances)))
+        return evaluate_expectations(tmp_path / "run", store)
+
+    all_of_them, one_of_them = foresee(tested), foresee(tested[:1])
+    assert all_of_them
+    assert (all_of_them.molecules, all_of_them.doubted) == (5, 0)
+    assert one_of_them
+    assert (one_of_them.molecules, one_of_them.doubted) == (1, 4)
+    assert "foreseen for 1 test samples, not for 4 that are unlike the training" in str(one_of_them)
+    assert foresee([]) is None
+    assert read_calibration(tmp_path / "run").foresight is None  # type: ignore[union-attr]
+
+
 def test_a_run_is_published_with_its_card_and_without_paths(store: Path, tmp_path: Path) -> None:
     train_superres(replace(QUICK, store=(store,), device="cpu"), tmp_path / "run")
-    with pytest.raises(RequestError, match="was not tried on a test split yet: run `rhoflow evaluate"):
+    with pytest.raises(
+        RequestError, match="was not tried yet on test samples for which it foresees errors: run `rhoflow"
+    ):
         publish(tmp_path / "run", "tiny", tmp_path)
     evaluation = evaluate_superres(tmp_path / "run", store)
     evaluate_expectations(tmp_path / "run", store)

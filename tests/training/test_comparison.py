@@ -327,7 +327,8 @@ def test_what_validates_in_one_store_and_trains_in_another_is_left_out(store: Pa
 def test_what_the_started_model_was_trained_on_does_not_choose_the_checkpoint(compared: Path, tmp_path: Path) -> None:
     started = load_model(compared / "run/wide/8/1").origin
     assert {group.split("-")[0] for group in started.trained} == {"train"}
-    assert started.trained | set(started.chosen_by or ()) == set(started.groups)
+    assert started.trained | set(started.chosen_by) == set(started.groups)
+    assert replace(started, chosen_by=[]).trained == set(started.groups)  # of an earlier version: not known
     seen = sorted(started.trained)[0]
     conformers = [("train", "validation-0"), ("validation", seen), ("validation", "other")]
     other = write_conformers(tmp_path / "other.zarr", [(split, make_conformer(name)) for split, name in conformers])
@@ -336,7 +337,7 @@ def test_what_the_started_model_was_trained_on_does_not_choose_the_checkpoint(co
         task = SuperresTask(config, tmp_path / "run", team)
     assert task.validation.ids == ["other#0"]
     assert task.origin.trained == started.trained | {"validation-0"}
-    assert set(task.origin.chosen_by or ()) == {"other", "validation-1", "validation-2"}
+    assert set(task.origin.chosen_by) == {"other", "validation-1", "validation-2"}
 
 
 def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ def test_a_bond_as_long_as_the_way_to_second_neighbours_is_strange() -> None:
     known = collect_distances([chain(6, 6, 6, 1, apart=2.0)])
     assert find_strange(*chain(6, 6, apart=2.0), known) == []
     assert find_strange(*chain(6, 6, apart=4.0), known) == ["parts held by C–C at 2.12 Å"]
-    assert find_strange(*chain(6, 6, apart=9.0), known) == ["parts that far apart"]
+    assert find_strange(*chain(6, 6, apart=9.0), known) == ["parts more than 2.65 Å apart"]
+
+
+@pytest.mark.parametrize("apart", [REACH - 0.6 * STEP, REACH - 0.1 * STEP, REACH + 0.4 * STEP, REACH + 1.9 * STEP, 9.0])
+def test_what_was_trained_on_is_not_strange(apart: float) -> None:
+    assert find_strange(*chain(53, 53, apart=apart), collect_distances([chain(53, 53, apart=apart)])) == []
 
 
 def test_equal_distances_are_told_once() -> None:

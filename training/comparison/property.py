@@ -19,7 +19,7 @@ from training.property.channel_boxes import find_channels
 from training.property.evaluation import PropertyEvaluation, check_known, check_rotations, evaluate_property
 from training.property.labels import name_unit, read_labels
 from training.property.task import FITTED, PropertyTask, check_labels, measure_labels, train_property
-from training.subsets import choose_molecules
+from training.subsets import choose_molecules, leave_out, list_groups
 
 MEAN = "mean predictor"
 
@@ -32,6 +32,7 @@ class Property:
 
     def check(self, config: PropertyConfig, judges: Sequence[Judge]) -> None:
         training, validation = (read_catalog(config.store, split, ()) for split in ("train", "validation"))
+        validation = leave_out(validation, list_groups(training))
         training = choose_molecules(training, config.molecules)
         find_channels(training.datasets[0], config.representation if config.model == "cnn" else ())
         measure_labels(training, config.targets)

@@ -40,10 +40,12 @@ class Foresight:
     factor: float  # two molecules of three have an error within this factor of the expected one
     expected_nmae: float  # means
     true_nmae: float
+    doubted: int = 0  # other samples there, which are unlike the training: no error is foreseen for them
 
     def __str__(self) -> str:
+        others = f", not for {self.doubted} that are unlike the training" if self.doubted else ""
         return (
-            f"errors foreseen for {self.molecules} test samples: mean NMAE {100 * self.expected_nmae:.2f}"
+            f"errors foreseen for {self.molecules} test samples{others}: mean NMAE {100 * self.expected_nmae:.2f}"
             f" %, true {100 * self.true_nmae:.2f} %; rank correlation {self.spearman:.2f}, "
             f"two of three within a factor of {self.factor:.2f}"
         )
@@ -75,12 +77,12 @@ def fit_calibration(signs: Sequence[Sign], step: int) -> Calibration:
     return Calibration(step, len(signs), float(np.exp(level)), 1 + slope, _find_factor(residuals))
 
 
-def prove_calibration(calibration: Calibration, signs: Sequence[Sign], store: str) -> Foresight:
+def prove_calibration(calibration: Calibration, signs: Sequence[Sign], store: str, doubted: int) -> Foresight:
     errors = np.array([sign.nmae for sign in signs])
     expected = np.array([calibration.expect(sign.spread) for sign in signs])
     residuals = np.log(np.maximum(errors, SMALLEST) / expected)
     means = float(expected.mean()), float(errors.mean())
-    return Foresight(store, len(signs), correlate_ranks(expected, errors), _find_factor(residuals), *means)
+    return Foresight(store, len(signs), correlate_ranks(expected, errors), _find_factor(residuals), *means, doubted)
 
 
 def correlate_ranks(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -42,12 +42,21 @@ def evaluate_expectations(run: Path, store: Location) -> Foresight | None:
     model = load_model(run)
     model.network.to(choose_device("auto"))
     calibration = find_calibration(run, model.step) or calibrate(run, model, *_open_validation(model))
-    tested = _leave_doubtful(read_catalog([store], "test", (model.origin.input, model.origin.target)), model.origin)
-    if not len(tested):
-        return None
-    foresight = prove_calibration(calibration, measure_signs(model, *_open_boxes(model, tested)), str(store))
+    catalog = read_catalog([store], "test", (model.origin.input, model.origin.target))
+    tested = catalog.take(np.flatnonzero([not _is_doubted(catalog, k, model.origin) for k in range(len(catalog))]))
+    foresight = None
+    if len(tested):
+        signs = measure_signs(model, *_open_boxes(model, tested))
+        foresight = prove_calibration(calibration, signs, str(store), len(catalog) - len(tested))
     write_calibration(run, replace(calibration, foresight=foresight))
     return foresight
+
+
+def _is_doubted(catalog: Catalog, sample: int, origin: Origin) -> bool:
+    row = catalog.table.iloc[sample]
+    state = int(row["charge"]), int(row["unpaired"])
+    numbers, positions = catalog.numbers_of(sample), catalog.positions_of(sample)
+    return bool(explain_doubt(origin, numbers, positions, state, catalog.spacing))
 
 
 def measure_signs(model: Model, boxes: Boxes, electrons: Sequence[float]) -> list[Sign]:
@@ -59,18 +68,6 @@ def measure_signs(model: Model, boxes: Boxes, electrons: Sequence[float]) -> lis
         prediction = predict_turned(model.network, guess, find_electrons(box, stored), box.volumes[0])
         signs.append(Sign(box.ids[0], prediction.spread, nmae(prediction.density, target)))
     return signs
-
-
-def _leave_doubtful(catalog: Catalog, origin: Origin) -> Catalog:
-    states = zip(catalog.table["charge"].astype(int), catalog.table["unpaired"].astype(int), strict=True)
-    return catalog.take(
-        np.flatnonzero(
-            [
-                not explain_doubt(origin, catalog.numbers_of(k), catalog.positions_of(k), state, catalog.spacing)
-                for k, state in enumerate(states)
-            ]
-        )
-    )
 
 
 def _open_validation(model: Model) -> tuple[StoredBoxes, list[float]]:

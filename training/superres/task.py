@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -68,18 +69,25 @@ class SuperresTask:
         known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
         self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
         origin = describe_origin(config.input, config.target, training, validation)
-        distances = collect_distances((training.numbers_of(k), training.positions_of(k)) for k in range(len(training)))
-        self.origin = replace(origin, distances=distances, spacing_range=config.spacing_range)
+        self._origin, self._begun = replace(origin, spacing_range=config.spacing_range), begun
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
         torch.manual_seed(config.seed)
         network = _build(config, find_peak(training.datasets, config.input))
         if begun:
-            check_start(config.start, begun, network, self.origin)
-            network, self.origin = begun.network.train(), add_origins(self.origin, begun.origin)
+            check_start(config.start, begun, network, origin)
+            network = begun.network.train()
             self.stores = [*self.stores, ("start", checksum_object(locate_run(config.start), BEST))]
         if team.device.type == "cpu":  # a cell's features side by side: steps are a tenth to a third faster there
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.network: nn.Module = network
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What the model is made from; for those who save it alone, as the distances of many molecules take a while."""
+        training = self.training
+        distances = collect_distances((training.numbers_of(k), training.positions_of(k)) for k in range(len(training)))
+        origin = replace(self._origin, distances=distances)
+        return add_origins(origin, self._begun.origin) if self._begun else origin
 
     def batches(self, step: int) -> Generator[Batch]:
         config, team = self.config, self.team
