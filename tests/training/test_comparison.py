@@ -24,7 +24,7 @@ from tests.training.gaussians import make_conformer, write_conformers, write_sto
 from training.catalog import read_catalog
 from training.comparison.config import read_comparison
 from training.comparison.jobs import CONFIG as COMPARED
-from training.comparison.jobs import configure_cell, try_out
+from training.comparison.jobs import configure_cell, list_stages, try_out
 from training.comparison.trial import Trial
 from training.config import SuperresConfig
 from training.parallel import assemble_team
@@ -346,6 +346,8 @@ def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, t
     assert [cell.folder for cell in read_comparison(config).cells()] == [
         "narrow/8/1", "narrow/8/2", "wide/0/1", "wide/8/1", "wide/8/2"
     ]  # fmt: skip
+    jobs = list_stages(read_comparison(config), tmp_path / "run")[-1]
+    assert [job.name for job in jobs] == ["narrow/8/1", "wide/0/1", "wide/8/1", "narrow/8/2", "wide/8/2"]
     compare(config, tmp_path / "run", workers=1, resume=False)
     weights = [read_tensors(run, "best.pt")["weights"] for run in (started, tmp_path / "run/wide/0/1")]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])

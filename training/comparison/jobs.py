@@ -97,7 +97,10 @@ def _is_free(key: str) -> bool:
 
 
 def list_stages(comparison: Comparison, run: Path) -> list[list[Job]]:
-    """Jobs of one stage may be done at once, those of the next one need them. Trials are timed: one by one."""
+    """Jobs of one stage may be done at once, those of the next one need them. Trials are timed: one by one.
+
+    All cells of the first seed come first: a table that is whole early.
+    """
     trials = [
         [Job(f"{variant}: steps", run, f"{variant}/{TRIAL}", partial(try_out, comparison, run, variant))]
         for variant in (comparison.variants if comparison.seconds else ())
@@ -114,7 +117,7 @@ def list_stages(comparison: Comparison, run: Path) -> list[list[Job]]:
     ]
     cells = [
         Job(cell.folder, run, f"{cell.folder}/{JUDGED}", partial(train_cell, comparison, run, cell))
-        for cell in comparison.cells()
+        for cell in sorted(comparison.cells(), key=lambda cell: comparison.seeds.index(cell.seed))
     ]
     return [*trials, tuning, cells]
 
