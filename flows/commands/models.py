@@ -199,7 +199,7 @@ def predict(
 
     A geometry that is given is kept; from a SMILES one is made. Of several molecules, those that fail are named, and
     the rest goes on. A dataset holds guess and prediction, the expected errors in its table, and in its recipe the
-    model; the same command again resumes, and adds the rows that are new.
+    model; the same command again resumes, and adds the rows that are new. Exit code 1: not one could be predicted.
 
     Of a neural field INPUT is the id of a sample of the store it was trained on; OUT may end in .ply, a surface, or
     with --to ANOTHER in .html, an animation of the way there.
@@ -232,12 +232,16 @@ def predict(
 
         status = predict_store(wanted, BEGUN)
         print(status_json(status) if as_json else describe_status(out, status))
+        if status.failed and not status.done:
+            raise typer.Exit(1)
         return
     predictions = predict_densities(wanted)
     if as_json:
         print(json.dumps([asdict(one) for one in predictions]))
     else:
         print("\n".join(map(str, predictions)))
+    if predictions and not any(one.outcome == "ok" for one in predictions):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -267,6 +267,15 @@ def test_an_unknown_model_and_several_molecules_for_a_file_are_refused(run: Path
         predict(want(run, tmp_path / "two.smi", tmp_path / "a.cube"))
 
 
+def test_where_every_molecule_fails_the_exit_code_says_so(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.smi").write_text("[U]\nC(C\n")
+    printed = rhoflow_here("predict", run, tmp_path / "bad.smi", tmp_path / "out", code=1)
+    assert "unsupported_element" in printed
+    assert "invalid_input" in printed
+    (tmp_path / "bad.smi").write_text("[U]\nO\n")
+    rhoflow_here("predict", run, tmp_path / "bad.smi", tmp_path / "out")
+
+
 def test_the_command_has_help_with_an_example() -> None:
     printed = " ".join(rhoflow_here("predict", "--help").split()).replace("`", "")
     assert "Example: rhoflow predict qm9-gfn2 CCO ethanol.cube" in printed

@@ -102,6 +102,12 @@ def test_every_row_has_its_outcome(predicted: Path) -> None:
     assert rows.loc["again", "duplicate_of"] == "methanol#0"
 
 
+def test_where_every_row_fails_the_exit_code_says_so(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.smi").write_text("C(C oxidane\n")
+    printed = rhoflow_here("predict", run, tmp_path / "bad.smi", tmp_path / "bad.zarr", code=1)
+    assert "1: 0 done, 1 failed (1 invalid_input), 0 missing" in printed
+
+
 def test_other_readers_see_it_and_which_model_made_it(run: Path, predicted: Path) -> None:
     group = zarr.open_group(predicted, mode="r")
     made = group.attrs["recipe"]["densities"]["predicted"]  # type: ignore[index, call-overload]
