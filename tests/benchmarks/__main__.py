@@ -3,7 +3,7 @@
 The loader's are of wall time, with the processes and threads that it says.
 
 `make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, workers, codec, channels,
-voxelizing, loader, and those that are not run unless named, labels and scale.
+voxelizing, loader, and those that are not run unless named, labels, scale and geometries.
 """
 
 import os
@@ -17,6 +17,7 @@ from tests.benchmarks import (
     codec,
     collocation,
     dft,
+    geometries,
     growth,
     labels,
     loader,
@@ -37,8 +38,9 @@ BENCHMARKS = {
     "loader": loader.main,
     "labels": labels.main,
     "scale": scale.main,
+    "geometries": geometries.main,
 }
-ONLY_NAMED = ("labels", "scale")
+ONLY_NAMED = ("labels", "scale", "geometries")
 
 
 def main(names: list[str]) -> None:
