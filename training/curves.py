@@ -22,9 +22,10 @@ def write_history(run: Path, rows: list[Row]) -> None:
 
 
 def read_lowest(run: Path) -> float:
-    """The best validation of a run."""
+    """The best validation that a run came to, which is not the one before its first step."""
     with (run / HISTORY).open(encoding="utf-8") as file:
-        return min(float(row["validation"]) for row in csv.DictReader(file) if row["validation"])
+        rows = [row for row in csv.DictReader(file) if row["validation"] and int(row["step"])]
+    return min(float(row["validation"]) for row in rows)
 
 
 class Curves:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -24,7 +25,7 @@ from tests.training.gaussians import make_conformer, write_conformers, write_sto
 from training.catalog import read_catalog
 from training.comparison.config import read_comparison
 from training.comparison.jobs import CONFIG as COMPARED
-from training.comparison.jobs import configure_cell, list_stages, try_out
+from training.comparison.jobs import choose_rate, configure_cell, list_rates, list_stages, try_out
 from training.comparison.trial import Trial
 from training.config import SuperresConfig
 from training.parallel import assemble_team
@@ -302,15 +303,29 @@ def test_what_would_be_refused_hours_later_is_refused_at_once(
     assert not (tmp_path / "run").exists()
 
 
-def test_trials_of_a_cpu_and_a_gpu_are_not_mixed(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_in_different_places_are_not_mixed(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.comparison.trial.LONGEST", 0.1)
     config = write_config(tmp_path, store, ("title", "seconds = 0.3\ntitle"), ("steps = 6\n", ""), ("[4, 8]", "8"))
     comparison, run = read_comparison(config), tmp_path / "run"
     for variant in comparison.variants:
         try_out(comparison, run, variant)
-    write_record(run, "wide/trial.json", {**read_record(run, "wide/trial.json"), "clock": "wall time"})
-    with pytest.raises(RequestError, match=r"different devices \(narrow: CPU time .*, wide: wall time\)"):
-        configure_cell(comparison, run, next(comparison.cells()))
+    cell, threads = next(comparison.cells()), torch.get_num_threads()
+    assert configure_cell(comparison, run, cell).steps > 0
+    for change, place in (
+        ({"clock": "wall time"}, "wall time"),
+        ({"threads": threads + 1}, rf"CPU .*, {threads + 1} threads"),
+    ):
+        narrow = read_record(run, "narrow/trial.json")
+        write_record(run, "wide/trial.json", {**narrow, **change})
+        with pytest.raises(
+            RequestError, match=rf"different places \(narrow: CPU time .*, {threads} threads, wide: {place}\)"
+        ):
+            configure_cell(comparison, run, cell)
+    write_record(run, "narrow/trial.json", {**narrow, "threads": threads + 1})
+    with pytest.raises(
+        RequestError, match=rf"tried out with {threads + 1} threads, but here are {threads}: go on with"
+    ):
+        configure_cell(comparison, run, cell)
 
 
 def test_what_validates_in_one_store_and_trains_in_another_is_left_out(store: Path, tmp_path: Path) -> None:
@@ -346,7 +361,7 @@ def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, t
     assert [cell.folder for cell in read_comparison(config).cells()] == [
         "narrow/8/1", "narrow/8/2", "wide/0/1", "wide/8/1", "wide/8/2"
     ]  # fmt: skip
-    jobs = list_stages(read_comparison(config), tmp_path / "run")[-1]
+    *_, jobs = list_stages(read_comparison(config), tmp_path / "run")
     assert [job.name for job in jobs] == ["narrow/8/1", "wide/0/1", "wide/8/1", "narrow/8/2", "wide/8/2"]
     compare(config, tmp_path / "run", workers=1, resume=False)
     weights = [read_tensors(run, "best.pt")["weights"] for run in (started, tmp_path / "run/wide/0/1")]
@@ -366,9 +381,36 @@ def test_learning_rates_are_chosen_by_validation(store: Path, tmp_path: Path) ->
     assert json.loads((tmp_path / "run/wide/tuning/0.003/config.json").read_text())["molecules"] == 8
     untouched = json.loads((tmp_path / "run/wide/tuning/1e-09/tuned.json").read_text())
     assert tuned["lowest_validation"] < untouched["lowest_validation"]
-    assert json.loads((tmp_path / "run/wide/4/2/config.json").read_text())["learning_rate"] == 3e-3
-    table = json.loads((tmp_path / "run/comparison.json").read_text())
-    assert table["variants"]["wide"]["learning_rate"] == 3e-3
+    table = json.loads((tmp_path / "run/comparison.json").read_text())["variants"]["wide"]
+    rates = table["learning_rates"]
+    assert rates[:3] == [1e-9, 3e-3, 9e-3]  # the best was at an end: one more was tried
+    scores = [
+        json.loads((tmp_path / f"run/wide/tuning/{rate:g}/tuned.json").read_text())["lowest_validation"]
+        for rate in rates
+    ]
+    best = rates[scores.index(min(scores))]
+    assert best < rates[-1] or len(rates) == 5
+    assert table["learning_rate"] == best
+    assert json.loads((tmp_path / "run/wide/4/2/config.json").read_text())["learning_rate"] == best
+
+
+def test_rates_beyond_an_end_are_tried_while_the_best_is_there(store: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, store, ("molecules", "learning_rates = [1e-3, 3e-3, 1e-2]\nmolecules"))
+    comparison, run = read_comparison(config), tmp_path / "run"
+
+    def tell(scores: dict[float, float | None]) -> list[float]:
+        for rate, score in scores.items():
+            write_record(run, f"wide/tuning/{rate:g}/tuned.json", {"learning_rate": rate, "lowest_validation": score})
+        return list_rates(comparison, run, "wide")
+
+    assert tell({1e-3: 3.0}) == [1e-3, 3e-3, 1e-2]
+    assert tell({3e-3: 2.0, 1e-2: 1.0}) == [1e-3, 3e-3, 1e-2, 3e-2]
+    assert tell({3e-2: None}) == [1e-3, 3e-3, 1e-2, 3e-2]
+    assert choose_rate(comparison, run, "wide") == 1e-2
+    assert tell({1e-3: 0.5}) == [3e-4, 1e-3, 3e-3, 1e-2]
+    assert tell({3e-4: 0.4}) == [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
+    assert tell({1e-4: 0.3, 3e-5: 0.2}) == [3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2]  # and no further
+    assert choose_rate(comparison, run, "wide") == 3e-5
 
 
 def test_seconds_become_steps_once(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """What a comparison has to do, in order: each job leaves a record last, and is done when that is there."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from storage.errors import RequestError, RhoflowError
 from storage.identity import fingerprint
@@ -21,6 +24,7 @@ from training.trained import BEST, locate_run
 
 CONFIG, TRIAL, TUNED, JUDGED = "comparison_config.json", "trial.json", "tuned.json", "judged.json"
 TUNING_SHARE = 0.1  # of the steps of a training, for each learning rate that is tried
+FARTHER, MORE_RATES = 3, 3  # times the rate at an end, where that is the best one; so many times at most
 
 
 @dataclass(frozen=True)
@@ -96,16 +100,26 @@ def _is_free(key: str) -> bool:
     return key.startswith("variants.") and key.rpartition(".")[2] in FREE_KEYS
 
 
-def list_stages(comparison: Comparison, run: Path) -> list[list[Job]]:
+def list_stages(comparison: Comparison, run: Path) -> Iterator[list[Job]]:
     """Jobs of one stage may be done at once, those of the next one need them. Trials are timed: one by one.
 
-    All cells of the first seed come first: a table that is whole early.
+    A stage is known once those before it are done. All cells of the first seed come first: a table that is whole early.
     """
-    trials = [
-        [Job(f"{variant}: steps", run, f"{variant}/{TRIAL}", partial(try_out, comparison, run, variant))]
-        for variant in (comparison.variants if comparison.seconds else ())
+    for variant in comparison.variants if comparison.seconds else ():
+        yield [Job(f"{variant}: steps", run, f"{variant}/{TRIAL}", partial(try_out, comparison, run, variant))]
+    tuning = _list_tuning(comparison, run)
+    yield tuning
+    while all(job.is_done for job in tuning) and len(more := _list_tuning(comparison, run)) > len(tuning):
+        tuning = more
+        yield tuning
+    yield [
+        Job(cell.folder, run, f"{cell.folder}/{JUDGED}", partial(train_cell, comparison, run, cell))
+        for cell in sorted(comparison.cells(), key=lambda cell: comparison.seeds.index(cell.seed))
     ]
-    tuning = [
+
+
+def _list_tuning(comparison: Comparison, run: Path) -> list[Job]:
+    return [
         Job(
             f"{variant}: learning rate {rate:g}",
             run,
@@ -113,13 +127,23 @@ def list_stages(comparison: Comparison, run: Path) -> list[list[Job]]:
             partial(tune, comparison, run, variant, rate),
         )
         for variant in comparison.variants
-        for rate in comparison.learning_rates
+        for rate in list_rates(comparison, run, variant)
     ]
-    cells = [
-        Job(cell.folder, run, f"{cell.folder}/{JUDGED}", partial(train_cell, comparison, run, cell))
-        for cell in sorted(comparison.cells(), key=lambda cell: comparison.seeds.index(cell.seed))
-    ]
-    return [*trials, tuning, cells]
+
+
+def list_rates(comparison: Comparison, run: Path, variant: str) -> list[float]:
+    """Learning rates to try, ascending: those of the config, and beyond an end of them while the best one is there."""
+    rates = sorted(comparison.learning_rates)
+    for _ in range(MORE_RATES if len(rates) > 1 else 0):
+        if not all(has_object(run, f"{_tuning_folder(variant, rate)}/{TUNED}") for rate in rates):
+            break
+        scores = [_read_tuned(run, variant, rate) for rate in rates]
+        best = scores.index(min(scores))
+        if 0 < best < len(rates) - 1:
+            break
+        farther = rates[-1] * FARTHER if best else rates[0] / FARTHER
+        rates = sorted([*rates, float(f"{farther:.1g}")])
+    return rates
 
 
 def try_out(comparison: Comparison, run: Path, variant: str) -> None:
@@ -130,7 +154,7 @@ def try_out(comparison: Comparison, run: Path, variant: str) -> None:
 
 
 def tune(comparison: Comparison, run: Path, variant: str, rate: float) -> None:
-    """A learning rate on a share of the steps; what counts is the validation split."""
+    """A learning rate on a share of the steps; what counts is the validation split, after the first step."""
     config = _with_steps(_largest(comparison, variant), comparison, run, variant)
     short = replace(config, steps=max(1, round(TUNING_SHARE * config.steps)), learning_rate=rate)
     folder = run / _tuning_folder(variant, rate)
@@ -168,12 +192,17 @@ def configure_cell(comparison: Comparison, run: Path, cell: Cell) -> TrainingCon
 
 def choose_rate(comparison: Comparison, run: Path, variant: str) -> float:
     """The one with the lowest validation. Raises RequestError where every one diverged."""
-    tuned = [read_record(run, f"{_tuning_folder(variant, rate)}/{TUNED}") for rate in comparison.learning_rates]
-    lowest: dict[float, Any] = {one["learning_rate"]: one["lowest_validation"] for one in tuned}  # type: ignore[misc]
-    known = {rate: score for rate, score in lowest.items() if score is not None}
-    if not known:
+    tuned = {rate: _read_tuned(run, variant, rate) for rate in list_rates(comparison, run, variant)}
+    best = min(tuned, key=lambda rate: tuned[rate])
+    if tuned[best] == math.inf:
         raise RequestError(f"{run / variant}: training diverged at every one of learning_rates: try lower ones")
-    return min(known, key=lambda rate: known[rate])
+    return best
+
+
+def _read_tuned(run: Path, variant: str, rate: float) -> float:
+    """The lowest validation; infinite where training diverged."""
+    lowest: Any = read_record(run, f"{_tuning_folder(variant, rate)}/{TUNED}")["lowest_validation"]
+    return math.inf if lowest is None else float(lowest)
 
 
 def read_trial(run: Path, variant: str) -> Trial:
@@ -202,16 +231,22 @@ def _largest(comparison: Comparison, variant: str) -> TrainingConfig:
 def _with_steps(config: TrainingConfig, comparison: Comparison, run: Path, variant: str) -> TrainingConfig:
     if not comparison.seconds:
         return config
-    _check_clocks(comparison, run)
-    return replace(config, steps=read_trial(run, variant).count_steps(comparison.seconds, config.checkpoint_steps))
+    trial = read_trial(run, variant)
+    _check_trials(comparison, run, trial)
+    return replace(config, steps=trial.count_steps(comparison.seconds, config.checkpoint_steps))
 
 
-def _check_clocks(comparison: Comparison, run: Path) -> None:
-    """Raises RequestError where some variants were tried out on a CPU and others on a GPU."""
-    clocks = {variant: read_trial(run, variant).clock for variant in comparison.variants}
-    if len(set(clocks.values())) > 1:
-        told = ", ".join(f"{variant}: {clock}" for variant, clock in clocks.items())
-        raise RequestError(f"{run}: variants were tried out on different devices ({told}): compare in a new folder")
+def _check_trials(comparison: Comparison, run: Path, trial: Trial) -> None:
+    """Raises RequestError where variants were tried out on different devices, or other threads than this process's."""
+    places = {variant: read_trial(run, variant).place for variant in comparison.variants}
+    if len(set(places.values())) > 1:
+        told = ", ".join(f"{variant}: {place}" for variant, place in places.items())
+        raise RequestError(f"{run}: variants were tried out in different places ({told}): compare in a new folder")
+    if trial.is_cpu and trial.threads != (here := torch.get_num_threads()):
+        raise RequestError(
+            f"{run}: variants were tried out with {trial.threads} threads, but here are {here}: go on with as many "
+            "--workers as before, or compare in a new folder"
+        )
 
 
 def _tuning_folder(variant: str, rate: float) -> str:

@@ -13,7 +13,7 @@ from storage.objects import Json, locate, read_record, write_object, write_recor
 from storage.schema import FloatArray
 from training.bootstrap import Interval, average_molecules, bootstrap_mean, bootstrap_ratio
 from training.comparison.config import Cell, Comparison
-from training.comparison.jobs import choose_rate, list_stages, read_judgements, read_trial
+from training.comparison.jobs import choose_rate, list_rates, list_stages, read_judgements, read_trial
 from training.comparison.kind import Judge, Judgement, Scores
 
 TABLE, SHEET = "comparison.json", "comparison.csv"
@@ -48,7 +48,7 @@ def tabulate(comparison: Comparison, run: Path) -> list[Row]:
     rows = []
     for judge in comparison.judges:
         judged = {cell: judgements[judge] for cell, judgements in done.items() if judgements}
-        rows += [*_list_variants(judge, judged), *_list_floors(judge, judged)]
+        rows += [*_list_variants(judge, next(iter(comparison.variants)), judged), *_list_floors(judge, judged)]
     return rows
 
 
@@ -77,14 +77,13 @@ def read_table(run: Path) -> tuple[str, dict[str, Judge], list[Row]]:
     return record["title"], judges, [Row(**row) for row in record["rows"]]
 
 
-def _list_variants(judge: str, judged: Mapping[Cell, Judgement]) -> Iterator[Row]:
+def _list_variants(judge: str, first: str, judged: Mapping[Cell, Judgement]) -> Iterator[Row]:
     places: dict[Place, list[Scores]] = {}
     for cell, judgement in judged.items():
         places.setdefault((cell.variant, cell.molecules), []).append(judgement.model)
-    first: dict[int | None, list[Scores]] = {}
     for (variant, molecules), scores in places.items():
-        reference = first.setdefault(molecules, scores)
-        yield from _list_measures(judge, (variant, molecules), scores, reference if reference is not scores else None)
+        reference = places.get((first, molecules)) if variant != first else None
+        yield from _list_measures(judge, (variant, molecules), scores, reference)
 
 
 def _list_floors(judge: str, judged: Mapping[Cell, Judgement]) -> Iterator[Row]:
@@ -151,7 +150,7 @@ def _average_molecules(scores: Scores, measure: str) -> FloatArray:
 
 def _describe_variant(comparison: Comparison, run: Path, variant: str) -> dict[str, Json]:
     """What a trial and tuning found; nothing before they are done."""
-    *earlier, _ = list_stages(comparison, run)
+    *earlier, _ = list_stages(comparison, run)  # of tuning, as far as is known
     if not all(job.is_done for stage in earlier for job in stage):
         return {}
     found: dict[str, Json] = {}
@@ -161,6 +160,7 @@ def _describe_variant(comparison: Comparison, run: Path, variant: str) -> dict[s
         found = {**asdict(trial), "steps": trial.count_steps(comparison.seconds, checkpoint_steps)}
     if comparison.learning_rates:
         found["learning_rate"] = choose_rate(comparison, run, variant)
+        found["learning_rates"] = list_rates(comparison, run, variant)
     return found
 
 

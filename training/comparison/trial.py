@@ -34,6 +34,15 @@ class Trial:
     timed_steps: int
     parameters: int  # of the network
 
+    @property
+    def is_cpu(self) -> bool:
+        return self.clock == CLOCKS["cpu"]
+
+    @property
+    def place(self) -> str:
+        """Trainings in different ones have different times."""
+        return f"{self.clock}, {self.threads} threads" if self.is_cpu else self.clock
+
     def count_steps(self, seconds: float, checkpoint_steps: int) -> int:
         """That a training with its validations takes in so long."""
         return max(1, math.floor((seconds - self.validation) / (self.step + self.validation / checkpoint_steps)))
@@ -42,7 +51,9 @@ class Trial:
 def time_steps(kind: Kind[Any], config: TrainingConfig, run: Path) -> Trial:
     """Try out a training. Machines are shared: of a CPU it is the time spent on it that counts, not the wall's."""
     with assemble_team(config.device) as team, set_arithmetic(team.device):
-        task = kind.open(replace(config, workers=0), run, team)  # what threads read ahead costs CPU time as well
+        if team.device.type == "cpu":
+            config = replace(config, workers=0)  # what threads read ahead costs CPU time as well
+        task = kind.open(config, run, team)
         state = begin_descent(task.network, config, team)
         clock = _Clock(team.device)
         with closing(task.batches(0)) as batches:
