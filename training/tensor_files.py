@@ -27,5 +27,7 @@ def read_tensors(run: Path, name: str) -> dict[str, Any]:
                 raise zipfile.BadZipFile("a checksum is not that of its bytes")
         content: dict[str, Any] = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make zipfile and pickle raise anything
-        raise StoreError(f"{run / name} is damaged ({error}): delete it, and train again or with --resume") from error
+        raise StoreError(
+            f"{run / name} is damaged ({error}): put a copy of it back, or train again in a new folder"
+        ) from error
     return content

@@ -1,7 +1,8 @@
 """A trained network, with what it was trained on."""
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from storage.errors import RequestError
 from storage.objects import checksum_object, has_object
-from training.catalog import SAME_SPACING
+from training.catalog import SAME_SPACING, Catalog
 from training.models.build import Network, architecture_values, build_network, read_architecture
-from training.superres.calibration import CALIBRATION
+from training.subsets import list_groups
+from training.superres.calibration import read_calibration
 from training.tensor_files import read_tensors, write_tensors
 
 BEST = "best.pt"  # the averaged weights with the lowest validation NMAE
@@ -45,6 +47,17 @@ class Origin:
         """Whether cells like these (bohr) were seen in training."""
         ratios = np.array(spacing) / self.spacing
         return bool(np.ptp(ratios) <= SAME_SPACING and np.abs(ratios - 1).max() <= self.spacing_range + SAME_SPACING)
+
+
+def describe_origin(input: str, target: str, training: Catalog, validation: Catalog) -> Origin:
+    groups, chosen_by = list_groups(training) | list_groups(validation), list_groups(validation)
+    stores = [str(dataset.store) for dataset in training.datasets]
+    recipe = training.datasets[0].attributes["recipe"]
+    charges, unpaired = (sorted({*map(int, training.table[key])}) for key in ("charge", "unpaired"))
+    return Origin(
+        stores, input, target, training.spacing, sorted(groups), training.elements, recipe, charges, unpaired,
+        chosen_by=sorted(chosen_by),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,9 +94,10 @@ def locate_run(name: str) -> Path:
 
 
 def checksum_model(run: Path) -> str:
-    """sha256 over those of the files that its predictions and their expected errors depend on."""
-    files = [name for name in (BEST, CALIBRATION) if has_object(run, name)]
-    return hashlib.sha256("".join(f"{checksum_object(run, name)}  {name}\n" for name in files).encode()).hexdigest()
+    """sha256 of what predictions and their expected errors depend on: not of how these fared in an evaluation."""
+    calibration = read_calibration(run)
+    foreseen = asdict(replace(calibration, foresight=None)) if calibration else None
+    return hashlib.sha256(f"{checksum_object(run, BEST)} {json.dumps(foreseen, sort_keys=True)}".encode()).hexdigest()
 
 
 def load_model(run: Path) -> Model:

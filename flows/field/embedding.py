@@ -15,7 +15,7 @@ from training.catalog import Catalog, read_catalog
 from training.field.model import FieldModel
 from training.field.read import open_reader
 from training.field.scenes import StoredScenes
-from training.superres.task import choose_samples
+from training.subsets import choose_samples
 
 TABLE, MAP = "embedding.csv", "embedding.html"
 MOST = 2000  # molecules of a split

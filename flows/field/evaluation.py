@@ -16,7 +16,7 @@ from training.field.model import FieldModel, count_bytes, load_field_model
 from training.field.read import FieldReader, Values, open_reader
 from training.field.scenes import StoredScenes
 from training.field.task import measure_psnr
-from training.superres.task import choose_samples
+from training.subsets import choose_samples
 from training.trained import EVALUATION
 
 FACTORS = {1: 32, 2: 32, 4: 4}  # grids as fine as that of training, and finer; on how many molecules each is judged

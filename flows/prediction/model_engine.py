@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flows.prediction.guess import check_guess
 from flows.recipe import ModelDensity, Recipe, RecipeError, recipe_values
+from storage.errors import StoreError
 from storage.schema import Conformer, FloatArray, Grid
 from training.models.prediction import predict_turned
 from training.models.tiles import GIB
@@ -78,8 +79,19 @@ def read_refiner(run: Path) -> Refiner:
 
 
 @functools.lru_cache(maxsize=2)
-def _read_refiner(run: Path, sha256: str) -> Refiner:  # noqa: ARG001
-    return read_refiner(run)
+def _read_refiner(run: Path, sha256: str) -> Refiner:
+    """Raises StoreError where the model is another one: a training that goes on writes better ones."""
+    refiner = read_refiner(run)
+    if (found := checksum_model(run)) != sha256:
+        raise StoreError(_tell_change(run, found, sha256))
+    return refiner
+
+
+def _tell_change(model: Path | str, found: str, sha256: str) -> str:
+    return (
+        f"the model {model} has changed (its sha256 is {found}, not {sha256}): put the one back that was named, or "
+        "build into a new store"
+    )
 
 
 def pin_model(density: ModelDensity, folder: Path) -> ModelDensity:
@@ -94,9 +106,6 @@ def choose_model(density: ModelDensity, recipe: Recipe) -> ModelEngine:
     """Raises RecipeError where the model is another one, or its guesses were made or stored otherwise."""
     run = locate_run(density.model)
     if (sha256 := checksum_model(run)) != density.sha256:
-        raise RecipeError(
-            f"the model {density.model} has changed (its sha256 is {sha256}, not {density.sha256}): "
-            "put the one back that was named, or build into a new store"
-        )
+        raise RecipeError(_tell_change(density.model, sha256, density.sha256))
     check_guess(recipe_values(recipe), density.input, load_model(run).origin, "the recipe")
     return ModelEngine(run, density.sha256, density.input, recipe.limits.memory_gib)

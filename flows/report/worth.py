@@ -25,7 +25,7 @@ def worth(evaluation: dict[str, Any]) -> list[str]:
         _verdict(evaluation),
         figure(to_html(plot, "scores-figure")),
         paragraph(
-            f"Largest electron error of a prediction: {signed_scientific(worst)} e; before scaling to the electrons "
+            f"Largest electron error of a prediction: {signed_scientific(worst)} e; before it is given the electrons "
             f"of the guess: {signed_scientific(before)} e. The model is the one with the lowest validation error, "
             f"from step {evaluation['step']:,}.",
             "note",
@@ -50,10 +50,11 @@ def _verdict(evaluation: dict[str, Any]) -> str:
     from training.superres.evaluation import compare_errors  # torch comes with it: only where there is a run
 
     guess, model, factor = (evaluation[key] for key in ("guess_nmae", "model_nmae", "factor"))
+    unseen = "of molecules it was trained on" if evaluation["conformers_of_training"] else "which it never saw"
     median = _percent(float(np.median([sample["methods"]["model"]["nmae"] for sample in evaluation["samples"]])))
     return (
         f'<p class="result">On {counted(len(evaluation["samples"]), "sample")} of the {evaluation["split"]} split, '
-        f"which it never saw, the error of the model is <b>{compare_errors(factor)}</b> than that of the guess: "
+        f"{unseen}, the error of the model is <b>{compare_errors(factor)}</b> than that of the guess: "
         f"<b>{_percent(model)}</b> against <b>{_percent(guess)}</b> of the electrons; its median is {median}.</p>"
     )
 

@@ -1,5 +1,6 @@
 """A model's densities in a store of their own: a dataset like any other, that says which model made it."""
 
+import contextlib
 import math
 import shutil
 from dataclasses import replace
@@ -18,16 +19,20 @@ from flows.prediction.model_engine import ModelEngine
 from flows.prediction.predict import FIELD, Wanted, predict
 from flows.prediction.predict_store import add_classes, predict_store
 from flows.recipe import read_recipe
+from flows.workers.isolation import Child
+from pipeline.failures import MoleculeFailed
 from pipeline.formats import read_npz
-from storage.errors import RequestError
+from storage.errors import RequestError, StoreError
 from storage.header import read_header
 from storage.identity import identify
 from storage.layout import receipt_key
 from storage.objects import locate
 from storage.reader import open_dataset
+from storage.schema import Conformer
 from storage.seal import is_sealed
 from tests.flows.small_build import rhoflow_here
 from tests.flows.small_model import want
+from training.superres.calibration import read_calibration, write_calibration
 from training.trained import checksum_model, load_model
 
 ROWS = "CO methanol\nC(C oxidane\nN ammonia\nCS thiol\nOC again\n"
@@ -170,6 +175,35 @@ def test_another_model_is_refused(run: Path, predicted: Path, tmp_path: Path) ->
     shutil.copytree(predicted, tmp_path / "out.zarr")
     with pytest.raises(RequestError, match=r"was begun with another recipe: densities.predicted.model was .*sha256"):
         predict_into(other, predicted.with_name("five.smi"), tmp_path / "out.zarr")
+
+
+def test_how_errors_fared_in_an_evaluation_makes_no_other_model(run: Path, store: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    (tmp_path / "one.smi").write_text("CO methanol\n")
+    predict_into(other, tmp_path / "one.smi", tmp_path / "out.zarr")
+    rhoflow_here("evaluate", other, store)
+    calibration = read_calibration(other)
+    assert calibration
+    assert calibration.foresight
+    (tmp_path / "one.smi").write_text("CO methanol\nO water\n")
+    predict_into(other, tmp_path / "one.smi", tmp_path / "out.zarr")
+    assert open_dataset(tmp_path / "out.zarr").ids == ["methanol#0", "water#0"]
+    write_calibration(other, replace(calibration, scale=2 * calibration.scale))
+    assert checksum_model(other) != checksum_model(run)
+
+
+def test_a_model_that_changes_during_a_build_ends_it(run: Path, store: Path) -> None:
+    sample = open_dataset(store)["ethane#0"]
+    conformer = Conformer("ethane#0", sample.numbers, sample.positions, 0, 0, "CC", "")
+    what = conformer, sample.grid, sample.channels["guess"], 14.0
+    with contextlib.closing(Child(8)) as child:
+        report = child.run(ModelEngine(run, checksum_model(run), "guess", 8).refine, *what, seconds=60)
+        assert not isinstance(report.end, MoleculeFailed)
+        with pytest.raises(
+            StoreError, match=r"the model .* has changed \(its sha256 is .*, not 00\): put the one back"
+        ):
+            child.run(ModelEngine(run, "00", "guess", 8).refine, *what, seconds=60)
 
 
 def test_a_recipe_may_name_a_model_that_fits_it(run: Path, store: Path, tmp_path: Path) -> None:

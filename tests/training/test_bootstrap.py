@@ -68,5 +68,5 @@ def test_means_are_those_of_samples() -> None:
 def make_score(molecule: str, nmae: float) -> Score:
     """Of ten electrons around carbon."""
     bins = [10.0, *[0.0] * (len(name_bins()) - 1)]
-    errors = Errors(nmae, 0.0, 0.0, nmae, 0.0, 0.0, [10 * nmae, *bins[1:]], {"C": 10 * nmae}, [])
+    errors = Errors(nmae, nmae, 0.0, 0.0, nmae, 0.0, 0.0, [10 * nmae, *bins[1:]], {"C": 10 * nmae}, [])
     return Score(f"{molecule}#0", molecule, 10.0, 0.0, bins, {"C": 10.0}, {"model": errors})

@@ -16,8 +16,9 @@ from tests.training.wavefunction_store import RECIPE, build_recipe
 from training.catalog import read_catalog
 from training.config import SuperresConfig
 from training.models.published import PublishedArchitecture
+from training.subsets import choose_samples
 from training.superres.evaluation import evaluate_superres, predict_sample
-from training.superres.task import choose_samples, train_superres
+from training.superres.task import train_superres
 from training.tensor_files import read_tensors
 from training.trained import load_model
 

@@ -35,5 +35,5 @@ def test_what_is_cut_short_is_damaged(tmp_path: Path, kept: int) -> None:
     buffer = io.BytesIO()
     torch.save({"step": torch.zeros(300)}, buffer)
     (tmp_path / "best.pt").write_bytes(buffer.getvalue()[:kept])
-    with pytest.raises(StoreError, match=r"best.pt is damaged .*: delete it, and train again or with --resume"):
+    with pytest.raises(StoreError, match=r"best.pt is damaged .*: put a copy of it back, or train again in a new"):
         read_tensors(tmp_path, "best.pt")

@@ -26,8 +26,7 @@ from training.losses import Share
 from training.models.field import FieldArchitecture, FieldNetwork
 from training.order import Order
 from training.parallel import Team, assemble_team
-from training.subsets import choose_molecules, leave_out, list_groups
-from training.superres.task import choose_samples
+from training.subsets import choose_molecules, choose_samples, leave_out, list_groups
 
 SCALED_BY = 64  # molecules whose largest values scale a field
 

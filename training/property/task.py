@@ -28,11 +28,10 @@ from training.property.labels import read_labels
 from training.property.model import PropertyModel, Standard, build_property_network, save_property_model
 from training.property.molecule_boxes import AtomBoxes, FingerprintBoxes
 from training.stream import Stream, StreamSettings
-from training.subsets import choose_molecules, leave_out, list_groups
-from training.superres.task import choose_samples, describe_origin
+from training.subsets import choose_molecules, choose_samples, leave_out, list_groups
 from training.symmetries import ROTATIONS
 from training.tensor_files import read_tensors, write_tensors
-from training.trained import BEST
+from training.trained import BEST, describe_origin
 
 FITTED = {"ridge": fit_ridge, "forest": fit_forest}
 OCCUPANCIES = {"atom_types": "none", "shape": "depth"}  # how what is no density is scaled

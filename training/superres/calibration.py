@@ -17,6 +17,7 @@ from storage.errors import StoreError
 from storage.objects import Json, has_object, read_record, write_record
 
 CALIBRATION = "calibration.json"
+CALIBRATED = 256  # samples of the validation split, at most
 PRIOR = 4.0  # molecules that would say that the error is proportional to the spread
 SMALLEST = 1e-9
 
@@ -56,7 +57,7 @@ class Calibration:
     """NMAE = scale · spread^power, for two molecules of three within `factor`."""
 
     step: int  # of the model
-    molecules: int  # of the validation split
+    molecules: int  # samples of the validation split
     scale: float
     power: float
     factor: float

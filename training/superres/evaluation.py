@@ -68,7 +68,16 @@ class Evaluation:
         samples = f"{len(self.scores)} sample" + ("s" if len(self.scores) > 1 else "")
         unseen = "of molecules it was trained on" if self.conformers_of_training else "it never saw"
         verdict = f"the model's error is {compare_errors(self.factor)}, on {samples} {unseen}"
-        return f"{describe_evaluation(self.scores, self.summary)}\n\n{verdict}"
+        return f"{describe_evaluation(self.scores, self.summary)}\n\n{self._describe_correction()}\n{verdict}"
+
+    def _describe_correction(self) -> str:
+        errors = [score.methods[MODEL] for score in self.scores]
+        amiss = np.mean([abs(one.electron_error_before) for one in errors])
+        before, after = (np.mean([getattr(one, name) for one in errors]) for name in ("nmae_before", "nmae"))
+        return (
+            f"the number of electrons is corrected by {amiss:.4f} on average: "
+            f"mean NMAE before {100 * before:.4f} %, after {100 * after:.4f} %"
+        )
 
 
 def compare_errors(factor: float) -> str:

@@ -36,7 +36,7 @@ class Box:
 @dataclass(frozen=True)
 class Prediction:
     density: Array  # (nx, ny, nz), electrons/bohr³
-    counted: float  # electrons before their number was corrected
+    uncorrected: Array  # before its number of electrons was corrected
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _judge_model(name: str, model: Model) -> Method:
         guess = box.densities[model.origin.input]
         uncorrected = predict_uncorrected(model.network, guess)
         density = conserve_electrons(uncorrected, guess, box.electrons[model.origin.input], box.volume)
-        return Prediction(density, count_electrons(uncorrected, box.volume))
+        return Prediction(density, uncorrected)
 
     return Method(name, model.origin.input, predict)
 
@@ -111,10 +111,10 @@ def _interpolate(
         fine = box.densities[density]
         inside = tuple(slice(n) for n in fine.shape)
         made = interpolate(coarsen(fine, factor), factor)[inside]
-        return Prediction(made, count_electrons(made, box.volume))
+        return Prediction(made, made)
 
     return Method(name, input, predict)
 
 
 def _as_it_is(box: Box, density: str) -> Prediction:
-    return Prediction(box.densities[density], count_electrons(box.densities[density], box.volume))
+    return Prediction(box.densities[density], box.densities[density])

@@ -19,8 +19,9 @@ class Errors:
     """Of one method, on one molecule."""
 
     nmae: float
+    nmae_before: float  # of what a network says before its number of electrons is corrected
     electron_error: float  # against the guess's electrons in the box
-    electron_error_before: float  # of what a network says before its electrons are counted
+    electron_error_before: float
     largest: float  # |Δρ| of a cell, electrons/bohr³
     dipole: float  # size of the error, debye
     quadrupole: float  # Frobenius norm of the error, debye·Å
@@ -91,8 +92,9 @@ class Trial:
         electrons = box.electrons[method.input]
         return Errors(
             nmae=nmae(predicted.density, target),
+            nmae_before=nmae(predicted.uncorrected, target),
             electron_error=count_electrons(predicted.density, box.volume) - electrons,
-            electron_error_before=predicted.counted - electrons,
+            electron_error_before=count_electrons(predicted.uncorrected, box.volume) - electrons,
             largest=float(amiss.max()),
             dipole=moments.dipole_size,
             quadrupole=moments.quadrupole_size,

@@ -13,8 +13,9 @@ from training.device import choose_device
 from training.metrics import nmae
 from training.models.prediction import predict_turned
 from training.stored import Cutting, StoredBoxes
-from training.subsets import leave_out, list_groups
+from training.subsets import choose_samples, leave_out, list_groups
 from training.superres.calibration import (
+    CALIBRATED,
     Calibration,
     Foresight,
     Sign,
@@ -76,7 +77,7 @@ def _open_validation(model: Model) -> tuple[StoredBoxes, list[float]]:
     training, validation = (
         read_catalog(stores, split, (origin.input, origin.target)) for split in ("train", "validation")
     )
-    return _open_boxes(model, leave_out(validation, list_groups(training)))
+    return _open_boxes(model, choose_samples(leave_out(validation, list_groups(training)), CALIBRATED))
 
 
 def _open_boxes(model: Model, catalog: Catalog) -> tuple[StoredBoxes, list[float]]:

@@ -1,6 +1,5 @@
 """What the training of a super-resolution model is made of: its stores, its network, its loss, its validation."""
 
-import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -28,11 +27,11 @@ from training.models.prediction import predict_density
 from training.parallel import Team, assemble_team
 from training.stored import Cutting, StoredBoxes
 from training.stream import Stream, StreamSettings
-from training.subsets import choose_molecules, leave_out, list_groups
-from training.superres.calibration import find_calibration
+from training.subsets import choose_molecules, choose_samples, leave_out, list_groups
+from training.superres.calibration import CALIBRATED, find_calibration
 from training.superres.spreads import calibrate
 from training.superres.start import add_origins, check_start
-from training.trained import BEST, Model, Origin, load_model, locate_run, save_model
+from training.trained import BEST, Model, Origin, describe_origin, load_model, locate_run, save_model
 from training.wavefunctions import WavefunctionBoxes
 
 
@@ -51,7 +50,7 @@ def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -
             model = load_model(run)
             model.network.to(team.device)
             if find_calibration(run, model.step) is None:
-                calibrate(run, model, task.whole, task.electrons)
+                calibrate(run, model, *task.open_calibration())
 
 
 class SuperresTask:
@@ -64,10 +63,9 @@ class SuperresTask:
         begun = load_model(locate_run(config.start)) if config.start else None
         validation = leave_out(validation, list_groups(training) | (begun.origin.trained if begun else set()))
         training = choose_molecules(training, config.molecules)
-        self.training, self.validation = training, choose_samples(validation, config.validation_samples)
-        self.whole = self._open_boxes(self.validation, Cutting(seed=config.seed))
-        known = self.validation.electrons(config.input)  # in the stored boxes; others have those of their own cells
-        self.electrons = (known if config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
+        self.training, self._unseen = training, validation
+        self.validation = choose_samples(validation, config.validation_samples)
+        self.whole, self.electrons = self._open_whole(self.validation)
         origin = describe_origin(config.input, config.target, training, validation)
         self._origin, self._begun = replace(origin, spacing_range=config.spacing_range), begun
         self.stores: Stores = list(zip(map(str, config.store), training.fingerprints, strict=True))
@@ -127,6 +125,15 @@ class SuperresTask:
     def keep(self, network: nn.Module, step: int) -> None:
         save_model(self.run, Model(cast(Network, network), self.origin, step))
 
+    def open_calibration(self) -> tuple[Boxes, list[float]]:
+        """Whole boxes of molecules that no step saw, and the electrons of their guesses."""
+        return self._open_whole(choose_samples(self._unseen, CALIBRATED))
+
+    def _open_whole(self, catalog: Catalog) -> tuple[Boxes, list[float]]:
+        known = catalog.electrons(self.config.input)  # in the stored boxes; others have those of their own cells
+        electrons = (known if self.config.voxels == "stored" else np.full_like(known, np.nan)).tolist()
+        return self._open_boxes(catalog, Cutting(seed=self.config.seed)), electrons
+
     def _score(self, network: nn.Module, sample: int) -> float:
         box = self.whole.read([Draw(sample, 0)])
         electrons = find_electrons(box, self.electrons[sample])
@@ -152,25 +159,6 @@ def make_vacuum(batch: Batch) -> Batch:
 def weigh_cells(batch: Batch) -> Tensor:
     """The volume of each cell that is judged, (batch, nx, ny, nz), bohr³; 0 of the others."""
     return batch.judged * torch.tensor(batch.volumes, device=batch.judged.device)[:, None, None, None]
-
-
-def choose_samples(catalog: Catalog, count: int) -> Catalog:
-    """So many, by a hash of their names: mostly the same ones from a store that has grown. 0: all."""
-    if not count:
-        return catalog
-    chosen = sorted(range(len(catalog)), key=lambda k: hashlib.sha256(catalog.ids[k].encode()).digest())[:count]
-    return catalog.take(np.array(sorted(chosen)))
-
-
-def describe_origin(input: str, target: str, training: Catalog, validation: Catalog) -> Origin:
-    groups, chosen_by = list_groups(training) | list_groups(validation), list_groups(validation)
-    stores = [str(dataset.store) for dataset in training.datasets]
-    recipe = training.datasets[0].attributes["recipe"]
-    charges, unpaired = (sorted({*map(int, training.table[key])}) for key in ("charge", "unpaired"))
-    return Origin(
-        stores, input, target, training.spacing, sorted(groups), training.elements, recipe, charges, unpaired,
-        chosen_by=sorted(chosen_by),
-    )  # fmt: skip
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:
