@@ -27,7 +27,7 @@ class Refined:
     """What a model says of one molecule."""
 
     density: NDArray[np.float32]  # (nx, ny, nz), electrons/bohr³
-    expected_nmae: float | None  # None: the model is not calibrated, or there is a doubt
+    expected_nmae: float | None  # None where there is a doubt
     doubt: str  # why no error can be foreseen for such a molecule
 
 
@@ -46,10 +46,11 @@ class Refiner:
         Raises TooLarge where even tiles need more of them.
         """
         predicted = predict_turned(self.model.network, guess, electrons, grid.cell_volume, memory)
+        if self.calibration is None:
+            return Refined(predicted.density, None, "the model is not calibrated: run `rhoflow evaluate` on its store")
         state = conformer.charge, conformer.unpaired
         doubt = explain_doubt(self.model.origin, conformer.numbers, conformer.positions, state, grid.spacing)
-        expected = self.calibration.expect(predicted.spread) if self.calibration and not doubt else None
-        return Refined(predicted.density, expected, doubt)
+        return Refined(predicted.density, None if doubt else self.calibration.expect(predicted.spread), doubt)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ModelEngine:
     def refine(
         self, conformer: Conformer, grid: Grid, guess: NDArray[np.float32], electrons: float
     ) -> tuple[FloatArray, Mapping[str, float]]:
-        """What is known is the `expected_nmae`: NaN where it is not calibrated, or `explain_doubt` says why."""
+        """What is known is the `expected_nmae`: NaN where there is a doubt."""
         refined = _read_refiner(self.run, self.sha256).refine(
             conformer, grid, guess, electrons, LEFT * self.memory_gib * GIB
         )

@@ -36,9 +36,10 @@ def read_run(run: Path) -> Run:
     from training.curves import HISTORY
     from training.trained import EVALUATION
 
-    config = read_record(run, CONFIG)
-    with (run / HISTORY).open(encoding="utf-8", newline="") as lines:
-        history = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(lines)]
+    config, history = read_record(run, CONFIG), []
+    if has_object(run, HISTORY):
+        with (run / HISTORY).open(encoding="utf-8", newline="") as lines:
+            history = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(lines)]
     return Run(config, history, read_record(run, EVALUATION) if has_object(run, EVALUATION) else None)
 
 
@@ -59,7 +60,9 @@ def learning(run: Run) -> str:
         "Learning",
         *(worth(run.evaluation) if run.evaluation else [paragraph("Not evaluated yet: run rhoflow evaluate.", "note")]),
         "<h3>Learning curve</h3>",
-        figure(to_html(history_figure(run), "history-figure")),
+        figure(to_html(history_figure(run), "history-figure"))
+        if run.history
+        else paragraph("No step was taken: the model is the one that the config names as its start.", "note"),
         f"<details><summary>What the run was told</summary><pre>{escape(config)}</pre></details>",
     )
 

@@ -185,6 +185,12 @@ def test_geometries_that_were_not_trained_on_are_told(run: Path, tmp_path: Path)
     assert "expected NMAE unknown (trained without H–H at 0.7" in str(hydrogen)
 
 
+def test_a_model_that_is_not_calibrated_says_so(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("calibration.json"))
+    (one,) = predict(want(tmp_path / "run", "O", tmp_path / "a.npz"))
+    assert "expected NMAE unknown (the model is not calibrated: run `rhoflow evaluate` on its store)" in str(one)
+
+
 @pytest.fixture
 def flexible(run: Path, tmp_path: Path) -> Path:
     """The model as if it had been trained on cells of 0.28 to 0.52 Å."""

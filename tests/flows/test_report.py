@@ -120,6 +120,12 @@ def test_a_run_that_is_not_evaluated_yet_says_so(store: Path, run: Path, tmp_pat
     assert "Not evaluated yet" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_a_run_that_took_no_step_says_so(store: Path, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("history.csv"))
+    write_report(store, tmp_path / "run", tmp_path / "page.html")
+    assert "No step was taken" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_the_same_store_gives_the_same_page(store: Path, page: Path, tmp_path: Path) -> None:
     write_report(store, None, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()

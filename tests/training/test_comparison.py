@@ -30,6 +30,7 @@ from training.comparison.trial import Trial
 from training.config import SuperresConfig
 from training.parallel import assemble_team
 from training.subsets import choose_molecules, leave_out, list_groups
+from training.superres.calibration import read_calibration
 from training.superres.evaluation import evaluate_superres
 from training.superres.task import SuperresTask, train_superres
 from training.tensor_files import read_tensors
@@ -364,6 +365,7 @@ def test_no_molecules_is_the_started_model_itself(store: Path, compared: Path, t
     *_, jobs = list_stages(read_comparison(config), tmp_path / "run")
     assert [job.name for job in jobs] == ["narrow/8/1", "wide/0/1", "wide/8/1", "narrow/8/2", "wide/8/2"]
     compare(config, tmp_path / "run", workers=1, resume=False)
+    assert read_calibration(tmp_path / "run/wide/0/1") == read_calibration(started)
     weights = [read_tensors(run, "best.pt")["weights"] for run in (started, tmp_path / "run/wide/0/1")]
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     rows = json.loads((tmp_path / "run/comparison.json").read_text())["rows"]

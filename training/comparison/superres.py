@@ -16,6 +16,7 @@ from training.comparison.kind import Judge, Judgement, Scores
 from training.config import SuperresConfig
 from training.loop import Task
 from training.parallel import Team, assemble_team
+from training.superres.calibration import find_calibration, write_calibration
 from training.superres.evaluation import Evaluation, check_judged, evaluate_superres
 from training.superres.methods import MODEL
 from training.superres.scores import Errors
@@ -63,7 +64,11 @@ class Superres:
     def adopt(self, config: SuperresConfig, run: Path) -> None:
         with assemble_team("cpu") as team:
             claim_run(run, config, True, team)
-        save_model(run, load_model(locate_run(config.start)))
+        begun = locate_run(config.start)
+        model = load_model(begun)
+        if calibration := find_calibration(begun, model.step):
+            write_calibration(run, replace(calibration, foresight=None))
+        save_model(run, model)
 
     def judge_run(self, run: Path, store: Location, judge: Judge) -> Judgement:
         evaluation = evaluate_superres(
