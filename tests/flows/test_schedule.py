@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.objects import read_record
 from storage.reader import open_dataset
 from storage.seal import is_sealed
 from tests.flows.small_build import command, environment, rhoflow, write_recipe
@@ -14,6 +15,15 @@ from tests.flows.test_build import ask, running
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TRAINING = "steps = 2\nwidth = 4\ndepth = 1\ncrop = 8\n"
+COMPARISON = """
+title = "The same twice"
+[train]
+store = "{store}"
+{training}
+[variants.one]
+[variants.other]
+learning_rate = 1e-2
+"""
 
 
 def test_a_run_fired_by_the_schedule_seals_the_store_and_the_next_does_nothing(
@@ -92,6 +102,7 @@ def test_the_deployments_run_on_a_worker_of_their_pool(
     prefect_server: str, home: Path, scheduler: str, tmp_path: Path
 ) -> None:
     recipe, store = write_recipe(tmp_path / "a"), tmp_path / "molecules.zarr"
+    recipe.write_text(recipe.read_text() + "[splits]\ntrain = 0.4\nvalidation = 0.3\ntest = 0.3\n")
     prefect = [sys.executable, "-m", "prefect"]
     call(home, *prefect, "work-pool", "create", "cpu", "--type", "process")
     template = ask(f"{prefect_server}/work_pools/cpu")["base_job_template"]
@@ -105,10 +116,23 @@ def test_the_deployments_run_on_a_worker_of_their_pool(
         "compare": "gpu",
     }
     assert [found["schedule"]["cron"] for found in deployed["build"]["schedules"]] == ["0 2 * * *"]
-    parameters = {"recipe": str(recipe), "store": str(store), "cluster": scheduler}
-    ask(f"{prefect_server}/deployments/{deployed['build']['id']}/create_flow_run", {"parameters": parameters})
+
+    def begin(name: str, **parameters: object) -> None:
+        ask(f"{prefect_server}/deployments/{deployed[name]['id']}/create_flow_run", {"parameters": parameters})
+
+    begin("build", recipe=str(recipe), store=str(store), cluster=scheduler)
     call(home, *prefect, "worker", "start", "--pool", "cpu", "--run-once")
     assert is_sealed(store)
+    config, comparison, runs = tmp_path / "superres.toml", tmp_path / "comparison.toml", tmp_path / "runs"
+    config.write_text(TRAINING)
+    comparison.write_text(COMPARISON.format(store=store, training=TRAINING))
+    begin("train", config=str(config), runs=str(runs), store=str(store))
+    begin("compare", config=str(comparison), run=str(tmp_path / "compared"), workers=2)
+    call(home, *prefect, "worker", "start", "--pool", "gpu", "--run-once")
+    assert len([*runs.glob("*/best.pt")]) == 1
+    assert {row["method"] for row in read_record(tmp_path / "compared", "comparison.json")["rows"]} >= {"one", "other"}
+    tasks = ask(f"{prefect_server}/task_runs/filter", {"task_runs": {"name": {"any_": ["one/all/1", "other/all/1"]}}})
+    assert [task["state"]["type"] for task in tasks] == ["COMPLETED"] * 2
 
 
 def call(home: Path, *words: str | Path) -> None:

@@ -53,6 +53,14 @@ def test_it_learns_to_predict_molecules_it_never_saw(store: Path, trained: Path)
     assert all(score.model_nmae < score.guess_nmae for score in evaluation.scores)
 
 
+def test_it_learns_from_cells_four_times_as_wide(store: Path, tmp_path: Path) -> None:
+    train_superres(replace(LEARNING, factor=4, store=(store,)), tmp_path / "run")
+    evaluation = evaluate_superres(tmp_path / "run", store)
+    assert load_model(tmp_path / "run").network.architecture.factor == 4
+    assert evaluation.factor > 2
+    assert "trilinear" in str(evaluation)
+
+
 def test_evaluation_is_written_beside_the_model(store: Path, trained: Path) -> None:
     evaluation = evaluate_superres(trained, store)
     record = json.loads((trained / "evaluation.json").read_text())
@@ -206,13 +214,19 @@ def test_a_training_without_a_store_is_refused(tmp_path: Path) -> None:
 def test_wavefunctions_serve_as_well_as_voxels(tmp_path: Path) -> None:
     smiles = {"one": "CO", "two": "C#N"}  # by their hashes in the training and the validation split
     text = RECIPE.format(sampling="cell", margin=2.0, wavefunctions="true")
-    text = text.replace("train = 1.0", "train = 0.4").replace("validation = 0.0", "validation = 0.6")
+    text = (
+        text.replace('engine = "gfn2"', 'engine = "gaussian"\nexponent = 0.5')
+        .replace("train = 1.0", "train = 0.4")
+        .replace("validation = 0.0", "validation = 0.6")
+    )
     dataset = build_recipe(tmp_path / "built", smiles, text)
-    config = replace(QUICK, store=(dataset.store,), batch=1)
+    config = replace(QUICK, store=(dataset.store,), batch=2, steps=100, checkpoint_steps=100, width=8, averaging=0.9)
     for voxels in ("stored", "device"):
         train_superres(replace(config, voxels=voxels), tmp_path / voxels)
-    stored, made = (float(history(tmp_path / voxels)[0][2]) for voxels in ("stored", "device"))
-    assert made == pytest.approx(stored, rel=0.05)  # boxes without padding are narrower than stored ones
+    stored, made = ([float(row[2]) for row in history(tmp_path / voxels) if row[2]] for voxels in ("stored", "device"))
+    assert made[0] == pytest.approx(stored[0], rel=0.05)  # boxes without padding are narrower than stored ones
+    assert made[1] < 0.5 * made[0]
+    assert made[1] == pytest.approx(stored[1], rel=0.4)
     assert weights(tmp_path / "stored") != weights(tmp_path / "device")
     train_superres(replace(config, voxels="device", spacing_range=0.25), tmp_path / "other cells")
     origin = load_model(tmp_path / "other cells").origin
