@@ -178,6 +178,8 @@ class Dataset:
 
     def shard_samples(self, cells: int) -> int:
         """How many samples of a size class lie in one stored object."""
+        if not self.channels:
+            return int(self.attributes["recipe"]["store"]["shard_samples"])
         array = self._root[class_key(cells)][self.channels[0]]
         return int((array.shards or array.chunks)[0])
 
@@ -260,7 +262,7 @@ class _Channels(Mapping[str, NDArray[np.float32]]):
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         if name not in self._names:
-            raise KeyError(f"no channel {name!r}: there are {', '.join(self._names)}")
+            raise KeyError(f"no channel {name!r}: there are {', '.join(self._names) or 'none'}")
         box = tuple(slice(cells) for cells in self._shape)
         values: NDArray[np.float32] = self._group[name][(self._index, ..., *box)]
         return values

@@ -176,7 +176,7 @@ def _check_channels(dataset: Dataset, channels: Sequence[str]) -> None:
     for name in channels:
         if name not in dataset.channels:
             raise StoreError(
-                f"{dataset.store} has no channel {name!r}, only {', '.join(dataset.channels)}: "
+                f"{dataset.store} has no channel {name!r}, only {', '.join(dataset.channels) or 'kept wavefunctions'}: "
                 "name one of them in the training config, or build a store that has it"
             )
 

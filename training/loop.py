@@ -177,7 +177,8 @@ class _Loop(Generic[B]):
 
     def _validate(self) -> float:
         """The averaged network's score; the network is kept where it is the best so far."""
-        score = self.task.validate(self.state.averaged)
+        with self.meter.pause():
+            score = self.task.validate(self.state.averaged)
         self._check(score, self.state.step)
         if score < find_lowest(self.state.history) and self.team.leads:
             self.task.keep(self.state.averaged, self.state.step)

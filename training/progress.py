@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -21,16 +22,20 @@ class Stopwatch:
     """
 
     def __init__(self) -> None:
-        self.steps, self.waited, self._started = 0, 0.0, time.monotonic()
+        self.steps, self.waited, self.idle, self._started = 0, 0.0, 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return max(1e-9, time.monotonic() - self._started)
 
     @property
     def rate(self) -> float:
-        """Steps per second."""
-        return self.steps / max(1e-9, time.monotonic() - self._started)
+        """Steps per second, while there are any."""
+        return self.steps / (self.seconds - self.idle)
 
     @property
     def wait_share(self) -> float:
-        return self.waited / max(1e-9, time.monotonic() - self._started)
+        return self.waited / (self.seconds - self.idle)
 
     def count(self, waited: float) -> None:
         self.steps += 1
@@ -70,6 +75,14 @@ class Meter:
             watch.count(time.monotonic() - asked)
         return batch
 
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """For what is no step; the time that is left counts it."""
+        begun = time.monotonic()
+        yield
+        for watch in (self.lap, self._whole):
+            watch.idle += time.monotonic() - begun
+
     def start_lap(self) -> None:
         self.lap = Stopwatch()
 
@@ -86,7 +99,7 @@ class Meter:
         whole = self._whole
         return (
             f"{note}, {whole.rate * self.batch:.1f} samples/s, {100 * whole.wait_share:.0f} % data-wait, "
-            f"{(self.steps - self.step) / whole.rate:.0f} s left"
+            f"{(self.steps - self.step) * whole.seconds / whole.steps:.0f} s left"
         )
 
     def _is_time(self) -> bool:

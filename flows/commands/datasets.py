@@ -82,13 +82,15 @@ def voxelize(
     sampling: Annotated[Optional[str], typer.Option(help="cell: exact averages; point: values")] = None,  # noqa: UP045
     orient: Annotated[Optional[bool], typer.Option(help="turn molecules to their principal axes")] = None,  # noqa: UP045
     round_to: Annotated[Optional[float], typer.Option(help="electrons/bohr³; 0 keeps every bit")] = None,  # noqa: UP045
+    densities: Annotated[Optional[str], typer.Option(help="that become channels, e.g. xtb,target; or none")] = None,  # noqa: UP045
     workers: Workers = CPUS,
     cluster: Cluster = None,
 ) -> None:
     """The same molecules on another grid, from the kept wavefunctions: no density is computed again.
 
     What is not given stays as it is in STORE; a molecule that failed there stays failed. Boxes of either kind go up to
-    the largest of the classes. Resumes: run the same command again after any interruption.
+    the largest of the classes. With --densities none wavefunctions alone are kept: to carry a dataset to where it is
+    voxelized again. Resumes: run the same command again after any interruption.
 
     Example: `rhoflow voxelize molecules.zarr coarse.zarr --spacing-angstrom 0.4 --classes 24,32,48`
     """
@@ -106,7 +108,8 @@ def voxelize(
         "sampling": sampling,
         "orient": orient,
     }
-    changes: dict[str, dict[str, object]] = {"grid": grid, "store": {"round_to": round_to}}
+    channels: dict[str, object] = {"densities": None if densities is None else read_names(densities)}
+    changes: dict[str, dict[str, object]] = {"grid": grid, "channels": channels, "store": {"round_to": round_to}}
     given = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
     begin_voxelization(store, new, given)
     print(describe_status(new, finish_voxelization(new, workers, cluster, BEGUN)))
@@ -307,6 +310,11 @@ def read_parts(parts: str) -> tuple[int, int]:
     if not (slash and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
         raise RequestError(f"--parts {parts}: write i/N with 1 ≤ i ≤ N, for example 3/8")
     return int(first), int(second)
+
+
+def read_names(words: str) -> list[str]:
+    """ "xtb,target" → ["xtb", "target"]; "none" → []."""
+    return [] if words == "none" else [word.strip() for word in words.split(",")]
 
 
 def read_numbers(option: str, words: str) -> list[int]:

@@ -3,7 +3,7 @@
 The loader's are of wall time, with the processes and threads that it says.
 
 `make bench ONLY="collocation dft"` runs some of them: collocation, growth, dft, builds, workers, codec, channels,
-voxelizing, loader, and those that are not run unless named, labels, scale and geometries.
+voxelizing, loader, predict, and those that are not run unless named, labels, scale and geometries.
 """
 
 import os
@@ -21,6 +21,7 @@ from tests.benchmarks import (
     growth,
     labels,
     loader,
+    predict,
     scale,
     voxelizing,
     workers,
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "channels": channels.main,
     "voxelizing": voxelizing.main,
     "loader": loader.main,
+    "predict": predict.main,
     "labels": labels.main,
     "scale": scale.main,
     "geometries": geometries.main,

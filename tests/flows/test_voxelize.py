@@ -49,6 +49,26 @@ def test_the_same_grid_again_is_the_identical_store(built: Path, scheduler: str,
     assert identify(tmp_path / "again.zarr") == identify(built)
 
 
+def test_wavefunctions_alone_may_be_kept_and_voxelized_elsewhere(built: Path, scheduler: str, tmp_path: Path) -> None:
+    bare, again, whole = (tmp_path / f"{name}.zarr" for name in ("bare", "again", "whole"))
+    rhoflow_here("voxelize", built, bare, "--densities", "none", "--cluster", scheduler)
+    expected, kept = open_dataset(built), open_dataset(bare)
+    assert kept.ids == expected.ids
+    assert not kept.channels
+    assert not kept[kept.ids[0]].channels
+    assert " 0 not as they were written" in rhoflow_here("verify", bare)
+    channels = expected.channels
+    assert len(channels) > 1
+    rhoflow_here("voxelize", bare, again, "--densities", ",".join(channels), "--cluster", scheduler)
+    rhoflow_here("voxelize", bare, whole, "--densities", channels[0], "--cluster", scheduler)
+    assert open_dataset(whole).channels == channels[:1]
+    for id in expected.ids:
+        for name in channels:
+            np.testing.assert_array_equal(open_dataset(again)[id].channels[name], expected[id].channels[name])
+    printed = rhoflow_here("voxelize", bare, tmp_path / "no.zarr", "--densities", "other", code=2)
+    assert "channels.densities names 'other', but [densities] has guess, target" in printed
+
+
 def test_another_grid_equals_a_build_on_it(coarse: Path, tmp_path: Path) -> None:
     grid = 'spacing_angstrom = 0.8\nmargin_angstrom = 2\nclasses = [8, 12, 40]\nbox = "tight"'
     direct = build(tmp_path, grid)

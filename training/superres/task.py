@@ -162,7 +162,16 @@ def weigh_cells(batch: Batch) -> Tensor:
 
 
 def find_peak(datasets: Sequence[Dataset], input: str) -> float:
-    """The input's largest value in the training split, electrons/bohr³: the scale of the network's features."""
+    """The input's largest value in the training split, electrons/bohr³: the scale of the network's features.
+
+    Raises StoreError where that is not known, or 0.
+    """
+    for dataset in datasets:
+        if input not in dataset.channels:
+            raise StoreError(
+                f"{dataset.store} has no voxels of {input!r}, by which a training is judged: "
+                f"`rhoflow voxelize {dataset.store} NEW --densities ...` makes them from kept wavefunctions"
+            )
     peak = max(float(dataset.attributes["statistics"][input]["maximum"]) for dataset in datasets)
     if not peak > 0:
         raise StoreError(
