@@ -146,6 +146,8 @@ def test_waiting_is_counted_where_reading_is_slower_than_learning(catalog: Catal
         if workers:
             time.sleep(0.02)
         meter.advance("")
+    with meter.pause():  # a validation
+        time.sleep(0.3)
     assert meter.lap.wait_share < 0.5 if workers else meter.lap.wait_share > 0.9
 
 
