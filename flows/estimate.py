@@ -54,7 +54,7 @@ class Estimate:
 def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: Callable[[int], None]) -> Estimate:
     """Compute so many rows, from the smallest to the largest, and interpolate. Raises RequestError for an empty source.
 
-    `on_done` hears how many have been computed.
+    `on_done` hears how many rows have been computed, about: each has as many samples as conformers.
     """
     sizes = [count_heavy(row.molecule) for row in open_source(recipe, limit)]
     if not sizes:
@@ -66,10 +66,11 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
         plan = plan_small_store(store, recipe, [picked[row] for row in chosen])
         preparing = read_circumstances(store, conformers_key(0))["computing_seconds"] / len(chosen)
         memory = 0.0
-        for number in range(len(plan.shards())):
+        shards = len(plan.shards())  # of one sample each
+        for number in range(shards):
             compute_shard(store, number)
             memory = max(memory, read_circumstances(store, receipt_key(number))["peak_memory_gib"])
-            on_done(number + 1)
+            on_done(len(chosen) * (number + 1) // shards)
         timed = [replace(one, seconds=one.seconds + preparing) for one in read_timed(store, plan, chosen, sizes)]
         ends = [row.outcome for row in read_version(store, plan).rows if row.outcome != "ok"]
         objects = max((len(compute_shard(store, number).objects) for number in range(len(plan.shards()))), default=0)

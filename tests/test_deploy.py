@@ -134,10 +134,11 @@ def test_a_thousand_of_small_qm9_are_training_molecules_and_the_conformers_are_o
         one.id: assign_split(graph_group(read_graph(str(one.smiles))), fractions) for one in molecules("qm9-small")
     }
     assert Counter(splits.values())["train"] >= 1000
-    chosen = list(molecules("conformers"))
-    assert len(chosen) == 20
-    assert {splits[one.id] for one in chosen} == {"train"}
-    assert count_splits("conformers") == {"test": 20}
+    for name, split in (("conformers", "train"), ("conformers-unseen", "test")):
+        chosen = list(molecules(name))
+        assert len(chosen) == 20
+        assert {splits[one.id] for one in chosen} == {split}
+        assert count_splits(name) == {"test": 20}
 
 
 def molecules(name: str) -> Iterator[Molecule]:

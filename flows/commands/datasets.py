@@ -204,7 +204,7 @@ def estimate(
 
     values = read_recipe(recipe)
     build_engines(values)
-    with Meter("samples", molecules, unit="samples") as meter:
+    with Meter("estimate", molecules) as meter:
         estimated = estimate_build(values, limit, molecules, lambda done: meter.advance(done - meter.done))
     print(estimate_json(estimated) if as_json else describe(estimated, workers))
 
