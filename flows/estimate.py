@@ -66,11 +66,11 @@ def estimate_build(recipe: Recipe, limit: int | None, molecules: int, on_done: C
         plan = plan_small_store(store, recipe, [picked[row] for row in chosen])
         preparing = read_circumstances(store, conformers_key(0))["computing_seconds"] / len(chosen)
         memory = 0.0
-        shards = len(plan.shards())  # of one sample each
-        for number in range(shards):
+        trials = len(plan.shards())  # of one sample each
+        for number in range(trials):
             compute_shard(store, number)
             memory = max(memory, read_circumstances(store, receipt_key(number))["peak_memory_gib"])
-            on_done(len(chosen) * (number + 1) // shards)
+            on_done(len(chosen) * (number + 1) // trials)
         timed = [replace(one, seconds=one.seconds + preparing) for one in read_timed(store, plan, chosen, sizes)]
         ends = [row.outcome for row in read_version(store, plan).rows if row.outcome != "ok"]
         objects = max((len(compute_shard(store, number).objects) for number in range(len(plan.shards()))), default=0)

@@ -24,14 +24,17 @@ WANTED = {
 
 def read_config(path: Path, kind: type[Config]) -> Config:
     """Raises RequestError naming file, key, value and remedy."""
+    return place_config(parse_config(read_toml(path), kind, str(path)), path.parent)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises RequestError where there is no such file, or it is no TOML."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror}): check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: is no TOML: {error}") from error
-    config = parse_config(content, kind, str(path))
-    return place_config(config, path.parent)
 
 
 def place_config(config: Config, folder: Path) -> Config:

@@ -1,6 +1,5 @@
 """Reads what a comparison consists of: small TOML files whose every key is known and checked."""
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from training.comparison.kind import Judge, Kind
 from training.comparison.property import Property
 from training.comparison.superres import Superres
 from training.config import TrainingConfig
-from training.config_file import check_key, config_values, parse_config, place_config
+from training.config_file import check_key, config_values, parse_config, place_config, read_toml
 
 KINDS: Mapping[str, Kind[Any]] = {"superres": Superres(), "property": Property()}
 KEYS = ("kind", "title", "molecules", "seeds", "learning_rates", "seconds", "train", "variants", "judges")
@@ -60,12 +59,7 @@ class Comparison:
 
 def read_comparison(path: Path) -> Comparison:
     """Raises RequestError naming file, key, value and remedy."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror}): check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: is no TOML: {error}") from error
+    content = read_toml(path)
     for key, value in content.items():
         check_key(key, value, KEYS, str(path))
     reader = _Reader(content, path)
