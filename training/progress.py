@@ -77,11 +77,10 @@ class Meter:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """For what is no step; the time that is left counts it."""
+        """For what is no step; the time that is left counts it, and a lap ends before it."""
         begun = time.monotonic()
         yield
-        for watch in (self.lap, self._whole):
-            watch.idle += time.monotonic() - begun
+        self._whole.idle += time.monotonic() - begun
 
     def start_lap(self) -> None:
         self.lap = Stopwatch()

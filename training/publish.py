@@ -34,7 +34,7 @@ Predicts the density `{target}` of a molecule from the guess `{input}`, which is
 | error foreseen, on {proved} test samples | {foreseen:.3f} %, true {true:.3f} %; rank correlation {spearman:.2f} |
 
 The error is foreseen from how much the network's answers differ when the box is turned, calibrated on {calibrated}
-molecules of the validation split, by which the checkpoint was chosen too. It holds for molecules like those it was
+samples of the validation split, those that chose the checkpoint among them. It holds for molecules like those it was
 trained on: elements, charges, spins and distances between atoms that it was not trained on have no such error.
 
 Made by `make pretrained RUN={run} NAME={name}` from a run of `rhoflow train superres`, whose config is `config.json`.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,9 @@ def locate_run(name: str) -> Path:
 
 def checksum_model(run: Path) -> str:
     """sha256 of what predictions and their expected errors depend on: not of how these fared in an evaluation."""
-    calibration = read_calibration(run)
-    foreseen = asdict(replace(calibration, foresight=None)) if calibration else None
-    return hashlib.sha256(f"{checksum_object(run, BEST)} {json.dumps(foreseen, sort_keys=True)}".encode()).hexdigest()
+    known = read_calibration(run)
+    foreseen = [known.step, known.scale, known.power] if known else []
+    return hashlib.sha256(json.dumps([checksum_object(run, BEST), *foreseen]).encode()).hexdigest()
 
 
 def load_model(run: Path) -> Model:

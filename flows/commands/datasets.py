@@ -89,8 +89,8 @@ def voxelize(
     """The same molecules on another grid, from the kept wavefunctions: no density is computed again.
 
     What is not given stays as it is in STORE; a molecule that failed there stays failed. Boxes of either kind go up to
-    the largest of the classes. With --densities none wavefunctions alone are kept: to carry a dataset to where it is
-    voxelized again. Resumes: run the same command again after any interruption.
+    the largest of the classes. With --densities none no density has voxels, only its wavefunctions: to carry a dataset
+    to where it is voxelized again. Resumes: run the same command again after any interruption.
 
     Example: `rhoflow voxelize molecules.zarr coarse.zarr --spacing-angstrom 0.4 --classes 24,32,48`
     """

@@ -232,7 +232,7 @@ def predict(
 
         status = predict_store(wanted, BEGUN)
         print(status_json(status) if as_json else describe_status(out, status))
-        if status.failed and not status.done:
+        if not status.done:
             raise typer.Exit(1)
         return
     predictions = predict_densities(wanted)
@@ -240,7 +240,7 @@ def predict(
         print(json.dumps([asdict(one) for one in predictions]))
     else:
         print("\n".join(map(str, predictions)))
-    if predictions and not any(one.outcome == "ok" for one in predictions):
+    if not any(one.outcome == "ok" for one in predictions):
         raise typer.Exit(1)
 
 

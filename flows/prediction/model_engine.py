@@ -46,11 +46,12 @@ class Refiner:
         Raises TooLarge where even tiles need more of them.
         """
         predicted = predict_turned(self.model.network, guess, electrons, grid.cell_volume, memory)
-        if self.calibration is None:
-            return Refined(predicted.density, None, "the model is not calibrated: run `rhoflow evaluate` on its store")
         state = conformer.charge, conformer.unpaired
         doubt = explain_doubt(self.model.origin, conformer.numbers, conformer.positions, state, grid.spacing)
-        return Refined(predicted.density, None if doubt else self.calibration.expect(predicted.spread), doubt)
+        if self.calibration and not doubt:
+            return Refined(predicted.density, self.calibration.expect(predicted.spread), "")
+        uncalibrated = "" if self.calibration else "not calibrated: run `rhoflow evaluate` with the model and its store"
+        return Refined(predicted.density, None, "; ".join(filter(None, (doubt, uncalibrated))))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from flows.workers.attempts import CRASHES, KILLS, OVERRUNS, STARTS
 from pipeline.failures import Crashed, MoleculeFailed, OutOfMemory, TimedOut
-from storage.errors import RhoflowError, StoreError
+from storage.errors import RhoflowError
 
 T = TypeVar("T")
 
@@ -249,7 +249,7 @@ def _measure(call: bytes, line: Connection) -> bytes:
             OutOfMemory("needs more memory than limits.memory_gib allows: raise it, or use a smaller grid or basis"),
             started,
         )
-    except (ImportError, OSError, StoreError) as fault:  # the machine's, not the molecule's
+    except (ImportError, OSError, RhoflowError) as fault:  # the machine's, not the molecule's
         return _pickle_fault(fault)
     except Exception as error:  # no molecule, however odd, stops a build of a million others
         traceback.print_exc()

@@ -187,8 +187,10 @@ def test_geometries_that_were_not_trained_on_are_told(run: Path, tmp_path: Path)
 
 def test_a_model_that_is_not_calibrated_says_so(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("calibration.json"))
-    (one,) = predict(want(tmp_path / "run", "O", tmp_path / "a.npz"))
-    assert "expected NMAE unknown (the model is not calibrated: run `rhoflow evaluate` on its store)" in str(one)
+    (one,) = predict(want(tmp_path / "run", "N", tmp_path / "a.npz"))
+    assert "expected NMAE unknown (not calibrated: run `rhoflow evaluate` with the model and its store)" in str(one)
+    (one,) = predict(want(tmp_path / "run", "CS", tmp_path / "a.npz"))
+    assert "expected NMAE unknown (trained without S; not calibrated: run" in str(one)
 
 
 @pytest.fixture

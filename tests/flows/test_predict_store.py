@@ -204,6 +204,8 @@ def test_a_model_that_changes_during_a_build_ends_it(run: Path, store: Path) -> 
             StoreError, match=r"the model .* has changed \(its sha256 is .*, not 00\): put the one back"
         ):
             child.run(ModelEngine(run, "00", "guess", 8).refine, *what, seconds=60)
+        with pytest.raises(RequestError, match=r"nowhere holds no trained model"):
+            child.run(ModelEngine(run / "nowhere", "00", "guess", 8).refine, *what, seconds=60)
 
 
 def test_a_recipe_may_name_a_model_that_fits_it(run: Path, store: Path, tmp_path: Path) -> None:

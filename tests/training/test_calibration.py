@@ -54,6 +54,17 @@ def test_few_molecules_give_the_level_of_a_proportional_law() -> None:
     assert calibration.expect(2 * one.spread) == pytest.approx(2 * one.nmae)
 
 
+def test_more_molecules_calibrate_than_choose_the_checkpoint(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(QUICK, store=(store,), steps=1, validation_samples=1)
+    train_superres(config, tmp_path / "all")
+    monkeypatch.setattr("training.superres.task.CALIBRATED", 2)
+    train_superres(config, tmp_path / "most")
+    counted = [read_calibration(tmp_path / run) for run in ("all", "most")]
+    assert [one.molecules for one in counted if one] == [3, 2]
+
+
 def test_ranks_correlate_as_scipy_says() -> None:
     first, second = np.random.default_rng(2).normal(size=(2, 30))
     assert correlate_ranks(first, second) == pytest.approx(spearmanr(first, second).statistic)

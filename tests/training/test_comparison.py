@@ -25,7 +25,7 @@ from tests.training.gaussians import make_conformer, write_conformers, write_sto
 from training.catalog import read_catalog
 from training.comparison.config import read_comparison
 from training.comparison.jobs import CONFIG as COMPARED
-from training.comparison.jobs import choose_rate, configure_cell, list_rates, list_stages, try_out
+from training.comparison.jobs import configure_cell, list_rates, list_stages, read_chosen, try_out
 from training.comparison.trial import Trial
 from training.config import SuperresConfig
 from training.parallel import assemble_team
@@ -384,16 +384,14 @@ def test_learning_rates_are_chosen_by_validation(store: Path, tmp_path: Path) ->
     untouched = json.loads((tmp_path / "run/wide/tuning/1e-09/tuned.json").read_text())
     assert tuned["lowest_validation"] < untouched["lowest_validation"]
     table = json.loads((tmp_path / "run/comparison.json").read_text())["variants"]["wide"]
-    rates = table["learning_rates"]
-    assert rates[:3] == [1e-9, 3e-3, 9e-3]  # the best was at an end: one more was tried
-    scores = [
-        json.loads((tmp_path / f"run/wide/tuning/{rate:g}/tuned.json").read_text())["lowest_validation"]
-        for rate in rates
-    ]
-    best = rates[scores.index(min(scores))]
-    assert best < rates[-1] or len(rates) == 5
-    assert table["learning_rate"] == best
-    assert json.loads((tmp_path / "run/wide/4/2/config.json").read_text())["learning_rate"] == best
+    scores = table["lowest_validations"]
+    assert [*scores][:3] == ["1e-09", "0.003", "0.009"]  # the best was at an end: one more was tried
+    assert scores["0.003"] == tuned["lowest_validation"]
+    best = min(scores, key=lambda rate: scores[rate])
+    assert best != [*scores][-1] or len(scores) == 5
+    assert table["learning_rate"] == float(best)
+    assert json.loads((tmp_path / "run/wide/4/2/config.json").read_text())["learning_rate"] == float(best)
+    assert not (tmp_path / f"run/wide/tuning/{best}/calibration.json").exists()
 
 
 def test_rates_beyond_an_end_are_tried_while_the_best_is_there(store: Path, tmp_path: Path) -> None:
@@ -401,18 +399,38 @@ def test_rates_beyond_an_end_are_tried_while_the_best_is_there(store: Path, tmp_
     comparison, run = read_comparison(config), tmp_path / "run"
 
     def tell(scores: dict[float, float | None]) -> list[float]:
-        for rate, score in scores.items():
-            write_record(run, f"wide/tuning/{rate:g}/tuned.json", {"learning_rate": rate, "lowest_validation": score})
+        for variant in comparison.variants:
+            for rate, score in scores.items():
+                tuned = {"learning_rate": rate, "lowest_validation": score}
+                write_record(run, f"{variant}/tuning/{rate:g}/tuned.json", tuned)
         return list_rates(comparison, run, "wide")
 
     assert tell({1e-3: 3.0}) == [1e-3, 3e-3, 1e-2]
     assert tell({3e-3: 2.0, 1e-2: 1.0}) == [1e-3, 3e-3, 1e-2, 3e-2]
     assert tell({3e-2: None}) == [1e-3, 3e-3, 1e-2, 3e-2]
-    assert choose_rate(comparison, run, "wide") == 1e-2
     assert tell({1e-3: 0.5}) == [3e-4, 1e-3, 3e-3, 1e-2]
     assert tell({3e-4: 0.4}) == [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
     assert tell({1e-4: 0.3, 3e-5: 0.2}) == [3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2]  # and no further
-    assert choose_rate(comparison, run, "wide") == 3e-5
+    assert read_chosen(run, "wide") == {}
+    (cells,) = list_stages(comparison, run)
+    assert len(cells) == 8
+    chosen = read_chosen(run, "wide")
+    assert chosen["learning_rate"] == 3e-5
+    assert [*chosen["lowest_validations"]] == ["3e-05", "0.0001", "0.0003", "0.001", "0.003", "0.01"]
+    tell({1e-3: 0.1})  # what is chosen stays so
+    (cells,) = list_stages(comparison, run)
+    assert configure_cell(comparison, run, next(comparison.cells())).learning_rate == 3e-5
+
+
+def test_where_every_rate_diverges_lower_ones_are_tried_and_then_it_is_told(store: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, store, ("molecules", "learning_rates = [1e-3, 3e-3]\nmolecules"))
+    comparison, run = read_comparison(config), tmp_path / "run"
+    for variant in comparison.variants:
+        for rate in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3):
+            tuned = {"learning_rate": rate, "lowest_validation": None}
+            write_record(run, f"{variant}/tuning/{rate:g}/tuned.json", tuned)
+    with pytest.raises(RequestError, match=r"narrow: training diverged at every one of learning_rates: try lower"):
+        list(list_stages(comparison, run))
 
 
 def test_seconds_become_steps_once(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

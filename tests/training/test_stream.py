@@ -1,5 +1,6 @@
 """Every rank, reader and resumed run sees its part of the same batches, and faults come in their turn."""
 
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -146,9 +147,25 @@ def test_waiting_is_counted_where_reading_is_slower_than_learning(catalog: Catal
         if workers:
             time.sleep(0.02)
         meter.advance("")
-    with meter.pause():  # a validation
-        time.sleep(0.3)
     assert meter.lap.wait_share < 0.5 if workers else meter.lap.wait_share > 0.9
+
+
+def test_a_validation_counts_for_the_time_left_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.progress.SECONDS_BETWEEN_LINES", 0)
+    meter = Meter(0, 101, 4, silent=False)
+    with meter.pause():
+        time.sleep(0.3)
+    meter.draw(iter([None]))
+    time.sleep(0.05)
+    meter.advance("well")
+    told = re.fullmatch(
+        r"train: 1/101 steps, well, (.*) samples/s, 0 % data-wait, (.*) s left\n", capsys.readouterr().err
+    )
+    assert told
+    assert 20 < float(told[1]) <= 4 / 0.05
+    assert float(told[2]) >= 100 * 0.35 - 1
 
 
 def test_a_damaged_store_ends_a_training_by_name(tmp_path: Path) -> None:

@@ -238,6 +238,17 @@ def test_wavefunctions_serve_as_well_as_voxels(tmp_path: Path) -> None:
     assert not origin.knows_cells((x, y, 1.01 * z))
 
 
+def test_a_store_without_voxels_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    text = RECIPE.format(sampling="cell", margin=2.0, wavefunctions="true") + "[channels]\ndensities = []\n"
+    text = text.replace("train = 1.0", "train = 0.4").replace("validation = 0.0", "validation = 0.6")
+    dataset = build_recipe(tmp_path / "built", {"one": "CO", "two": "C#N"}, text)
+    message = (
+        r"has no voxels of 'guess', by which a training is judged: `rhoflow voxelize .* NEW --densities \.\.\.` makes"
+    )
+    with pytest.raises(StoreError, match=message):
+        train_superres(replace(QUICK, voxels="device", store=(dataset.store,)), tmp_path / "run")
+
+
 def test_crops_that_do_not_suit_the_network_are_refused(store: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"crop = 12: model = 'unet' needs a multiple of 8; use 16"):
         train_superres(replace(QUICK, crop=12, levels=3, store=(store,)), tmp_path / "run")

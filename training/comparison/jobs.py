@@ -23,6 +23,7 @@ from training.loop import Diverged
 from training.trained import BEST, locate_run
 
 CONFIG, TRIAL, TUNED, JUDGED = "comparison_config.json", "trial.json", "tuned.json", "judged.json"
+CHOSEN = "learning_rate.json"  # of a variant, once and for all: what is trained later has it too
 TUNING_SHARE = 0.1  # of the steps of a training, for each learning rate that is tried
 FARTHER, MORE_RATES = 3, 3  # times the rate at an end, where that is the best one; so many times at most
 
@@ -107,28 +108,30 @@ def list_stages(comparison: Comparison, run: Path) -> Iterator[list[Job]]:
     """
     for variant in comparison.variants if comparison.seconds else ():
         yield [Job(f"{variant}: steps", run, f"{variant}/{TRIAL}", partial(try_out, comparison, run, variant))]
-    tuning = _list_tuning(comparison, run)
-    yield tuning
-    while all(job.is_done for job in tuning) and len(more := _list_tuning(comparison, run)) > len(tuning):
-        tuning = more
-        yield tuning
+    unsettled = [one for one in comparison.variants if comparison.learning_rates and not _is_settled(run, one)]
+    for _ in range(1 + MORE_RATES):
+        if tuning := [job for variant in unsettled for job in _list_tuning(comparison, run, variant)]:
+            yield tuning
+    for variant in unsettled:
+        _settle(comparison, run, variant)
     yield [
         Job(cell.folder, run, f"{cell.folder}/{JUDGED}", partial(train_cell, comparison, run, cell))
         for cell in sorted(comparison.cells(), key=lambda cell: comparison.seeds.index(cell.seed))
     ]
 
 
-def _list_tuning(comparison: Comparison, run: Path) -> list[Job]:
-    return [
+def _list_tuning(comparison: Comparison, run: Path, variant: str) -> list[Job]:
+    """What is left of it, as far as is known."""
+    jobs = [
         Job(
             f"{variant}: learning rate {rate:g}",
             run,
             f"{_tuning_folder(variant, rate)}/{TUNED}",
             partial(tune, comparison, run, variant, rate),
         )
-        for variant in comparison.variants
         for rate in list_rates(comparison, run, variant)
     ]
+    return [job for job in jobs if not job.is_done]
 
 
 def list_rates(comparison: Comparison, run: Path, variant: str) -> list[float]:
@@ -159,7 +162,7 @@ def tune(comparison: Comparison, run: Path, variant: str, rate: float) -> None:
     short = replace(config, steps=max(1, round(TUNING_SHARE * config.steps)), learning_rate=rate)
     folder = run / _tuning_folder(variant, rate)
     try:
-        KINDS[comparison.kind].train(short, folder, resume=True)
+        KINDS[comparison.kind].try_rate(short, folder)
         lowest: float | None = read_lowest(folder)
     except Diverged:
         lowest = None
@@ -187,16 +190,26 @@ def configure_cell(comparison: Comparison, run: Path, cell: Cell) -> TrainingCon
     config = _with_steps(config, comparison, run, cell.variant)
     if not comparison.learning_rates:
         return config
-    return replace(config, learning_rate=choose_rate(comparison, run, cell.variant))
+    return replace(config, learning_rate=read_chosen(run, cell.variant)["learning_rate"])
 
 
-def choose_rate(comparison: Comparison, run: Path, variant: str) -> float:
-    """The one with the lowest validation. Raises RequestError where every one diverged."""
-    tuned = {rate: _read_tuned(run, variant, rate) for rate in list_rates(comparison, run, variant)}
-    best = min(tuned, key=lambda rate: tuned[rate])
-    if tuned[best] == math.inf:
+def _settle(comparison: Comparison, run: Path, variant: str) -> None:
+    """On the rate with the lowest validation. Raises RequestError where every one diverged."""
+    tried = {rate: _read_tuned(run, variant, rate) for rate in list_rates(comparison, run, variant)}
+    best = min(tried, key=lambda rate: tried[rate])
+    if tried[best] == math.inf:
         raise RequestError(f"{run / variant}: training diverged at every one of learning_rates: try lower ones")
-    return best
+    told = {f"{rate:g}": None if lowest == math.inf else lowest for rate, lowest in tried.items()}
+    write_record(run, f"{variant}/{CHOSEN}", {"learning_rate": best, "lowest_validations": told})
+
+
+def read_chosen(run: Path, variant: str) -> dict[str, Any]:
+    """A variant's learning rate, and the lowest validation of each that was tried. Empty before it is settled."""
+    return dict(read_record(run, f"{variant}/{CHOSEN}")) if _is_settled(run, variant) else {}
+
+
+def _is_settled(run: Path, variant: str) -> bool:
+    return has_object(run, f"{variant}/{CHOSEN}")
 
 
 def _read_tuned(run: Path, variant: str, rate: float) -> float:

@@ -54,6 +54,9 @@ class Kind(Protocol[C]):
     def train(self, config: C, run: Path, *, resume: bool) -> None:
         """An ordinary training, resumable at any instant."""
 
+    def try_rate(self, config: C, run: Path) -> None:
+        """The same, for its validations alone: nobody will predict with what it makes."""
+
     def adopt(self, config: C, run: Path) -> None:
         """Without any training: the model that `config.start` names becomes the run's own."""
 

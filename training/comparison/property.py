@@ -53,6 +53,12 @@ class Property:
     def train(self, config: PropertyConfig, run: Path, *, resume: bool) -> None:
         train_property(config, run, resume=resume)
 
+    def try_rate(self, config: PropertyConfig, run: Path) -> None:
+        """Raises RequestError for a model that is fitted in one go."""
+        if config.model in FITTED:
+            raise RequestError(f'learning_rates: model = "{config.model}" has none: leave them out')
+        train_property(config, run, resume=True)
+
     def adopt(self, config: PropertyConfig, run: Path) -> None:  # noqa: ARG002
         """Raises RequestError: no model of properties comes along."""
         raise RequestError(f"{run}: molecules = 0: models of properties start from nothing, so they need some")

@@ -21,7 +21,7 @@ from training.superres.evaluation import Evaluation, check_judged, evaluate_supe
 from training.superres.methods import MODEL
 from training.superres.scores import Errors
 from training.superres.summary import find_spread
-from training.superres.task import SuperresTask, train_superres
+from training.superres.task import SuperresTask, run_training, train_superres
 from training.trained import load_model, locate_run, save_model
 from training.unseen import check_turnable
 
@@ -60,6 +60,10 @@ class Superres:
 
     def train(self, config: SuperresConfig, run: Path, *, resume: bool) -> None:
         train_superres(config, run, resume=resume)
+
+    def try_rate(self, config: SuperresConfig, run: Path) -> None:
+        with assemble_team(config.device) as team:
+            run_training(config, run, team, resume=True)
 
     def adopt(self, config: SuperresConfig, run: Path) -> None:
         with assemble_team("cpu") as team:

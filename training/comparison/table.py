@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from storage.objects import Json, locate, read_record, write_object, write_record
+from storage.objects import Json, has_object, locate, read_record, write_object, write_record
 from storage.schema import FloatArray
 from training.bootstrap import Interval, average_molecules, bootstrap_mean, bootstrap_ratio
 from training.comparison.config import Cell, Comparison
-from training.comparison.jobs import choose_rate, list_rates, list_stages, read_judgements, read_trial
+from training.comparison.jobs import TRIAL, read_chosen, read_judgements, read_trial
 from training.comparison.kind import Judge, Judgement, Scores
 
 TABLE, SHEET = "comparison.json", "comparison.csv"
@@ -150,18 +150,12 @@ def _average_molecules(scores: Scores, measure: str) -> FloatArray:
 
 def _describe_variant(comparison: Comparison, run: Path, variant: str) -> dict[str, Json]:
     """What a trial and tuning found; nothing before they are done."""
-    *earlier, _ = list_stages(comparison, run)  # of tuning, as far as is known
-    if not all(job.is_done for stage in earlier for job in stage):
-        return {}
     found: dict[str, Json] = {}
-    if comparison.seconds:
+    if comparison.seconds and has_object(run, f"{variant}/{TRIAL}"):
         trial = read_trial(run, variant)
         checkpoint_steps = comparison.variants[variant].checkpoint_steps
         found = {**asdict(trial), "steps": trial.count_steps(comparison.seconds, checkpoint_steps)}
-    if comparison.learning_rates:
-        found["learning_rate"] = choose_rate(comparison, run, variant)
-        found["learning_rates"] = list_rates(comparison, run, variant)
-    return found
+    return found | read_chosen(run, variant)
 
 
 def _write_sheet(rows: Sequence[Row]) -> str:

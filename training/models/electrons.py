@@ -1,7 +1,7 @@
 """A predicted density gets its right number of electrons back, where they are most likely amiss.
 
 This costs no accuracy, which `rhoflow evaluate` tells of any model: of the one that comes along, on its 131 test
-molecules, the mean NMAE is 0.8578 % before and 0.8566 % after, where each lacked or had too much 0.028 electrons.
+samples, the mean NMAE is 0.8578 % before and 0.8566 % after, where each lacked or had too much 0.028 electrons.
 Weights of ρ, √ρ, |Δρ|, √(ρ|Δρ|) or ρ/(ρ + 0.01) did as well within 0.5 % for a smaller model; with √ρ and ρ/(ρ + c)
 its errors of dipoles were 4 to 8 %, and of quadrupoles 10 to 13 % larger, on 17 validation molecules.
 """

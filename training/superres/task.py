@@ -43,14 +43,20 @@ def train_superres(config: SuperresConfig, run: Path, *, resume: bool = False) -
     if not config.store:
         raise RequestError(f'{run}: no store is named: add store = "PATH" to the config, or give --store PATH')
     with assemble_team(config.device) as team:
-        task = SuperresTask(config, run, team)
-        claim_run(run, config, resume, team)
-        train(task, config, run, team)
+        task = run_training(config, run, team, resume=resume)
         if team.leads:
             model = load_model(run)
             model.network.to(team.device)
             if find_calibration(run, model.step) is None:
                 calibrate(run, model, *task.open_calibration())
+
+
+def run_training(config: SuperresConfig, run: Path, team: Team, *, resume: bool) -> "SuperresTask":
+    """The training alone: what it makes is not calibrated."""
+    task = SuperresTask(config, run, team)
+    claim_run(run, config, resume, team)
+    train(task, config, run, team)
+    return task
 
 
 class SuperresTask:
