@@ -110,9 +110,22 @@ class _File(Table):
 
 
 def check_cluster(cluster: str | None) -> None:
-    """Raises ProfileError where `cluster` is neither an address nor the file of a right profile."""
-    if cluster is not None and "://" not in cluster:
+    """Raises ProfileError where `cluster` is neither a right address nor the file of a right profile."""
+    if cluster is not None and "://" in cluster:
+        check_address(cluster)
+    elif cluster is not None:
         read_profile(Path(cluster))
+
+
+def check_address(address: str) -> None:
+    """Raises ProfileError where the way there is not encrypted, or would need certificates."""
+    try:
+        Address(kind="address", address=address)
+    except pydantic.ValidationError as error:
+        raise ProfileError(
+            f"--cluster {address}: the address of a scheduler on this machine, such as tcp://127.0.0.1:8786, or a "
+            "profile: deploy/profiles/address.toml names one elsewhere, with its certificates"
+        ) from error
 
 
 def read_array(cluster: str | None) -> SlurmArray | None:
@@ -123,7 +136,9 @@ def read_array(cluster: str | None) -> SlurmArray | None:
 
 def check_workers(cluster: str | None) -> None:
     """As `check_cluster`, where only Dask workers serve."""
-    if cluster is not None and "://" not in cluster:
+    if cluster is not None and "://" in cluster:
+        check_address(cluster)
+    elif cluster is not None:
         read_workers(Path(cluster))
 
 

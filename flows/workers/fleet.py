@@ -10,7 +10,7 @@ import dask
 from distributed import CancelledError, Client, KilledWorker, LocalCluster, Security, as_completed
 
 from flows.workers.attempts import LOST_WORKERS
-from flows.workers.cluster import Address, Local, Slurm, Tls, read_workers
+from flows.workers.cluster import Address, Local, Slurm, Tls, check_address, read_workers
 from flows.workers.isolation import ONE_THREAD
 from storage.errors import RhoflowError
 from storage.objects import Location
@@ -49,6 +49,7 @@ def _open(workers: int, cluster: str | None) -> AbstractContextManager[Client]:
     if cluster is None:
         return _open_local(workers)
     if "://" in cluster:
+        check_address(cluster)
         return _connect(cluster, None)
     profile = read_workers(Path(cluster))
     if isinstance(profile, Local):

@@ -72,6 +72,11 @@ def test_a_build_with_a_wrong_profile_begins_nothing(tmp_path: Path) -> None:
         tmp_path, "build", recipe, store, "--cluster", write(tmp_path, 'kind = "local"\ncolour = 7\n'), code=2
     )
     assert "no-such.toml" in rhoflow(tmp_path, "build", recipe, store, "--cluster", "no-such.toml", code=2)
+    for address in ("tcp://10.0.0.5:8786", "tls://10.0.0.5:8786"):
+        printed = rhoflow_here("build", recipe, store, "--cluster", address, code=2)
+        assert f"--cluster {address}: the address of a scheduler on this machine" in printed
+        with pytest.raises(ProfileError), open_cluster(1, address):
+            pass
     assert not store.exists()
 
 
