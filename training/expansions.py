@@ -3,8 +3,6 @@
 Kept because expanding, which runs on the CPU whatever the device, costs about as much as voxelizing a small crop there.
 """
 
-from threading import Lock
-
 import numpy as np
 
 from pipeline.collocation import Expansion, expand_density
@@ -13,31 +11,26 @@ from storage.layout import class_key
 from storage.reader import Dataset
 from storage.schema import ElectronicState
 from training.catalog import Catalog
+from training.kept import Kept
 
 EPSILON = 3e-7  # electrons/bohr³, of what is dropped: voxels come within 1e-6 (NMAE) of the exact ones
 
 
-class KeptExpansions:
+class Expansions:
     """Two densities of every sample of a catalogue; threads may read at once."""
 
     def __init__(self, catalog: Catalog, densities: tuple[str, str], kept_bytes: int) -> None:
-        """`kept_bytes`: what finds no room in it is read again when due, as in `KeptBoxes`."""
-        self._catalog, self._densities, self._kept_bytes = catalog, densities, kept_bytes
-        self._kept: dict[int, tuple[Expansion, ...]] = {}
-        self.bytes = 0  # of what is kept
-        self._lock = Lock()
+        """`kept_bytes`: what finds no room in it is read again when due."""
+        self._catalog, self._densities = catalog, densities
+        self.kept = Kept[int, tuple[Expansion, ...]](kept_bytes)
 
     def read(self, sample: int) -> tuple[Expansion, ...]:
         """Raises StoreError for a periodic state, and where the sample is damaged."""
-        kept = self._kept.get(sample)
-        if kept:
-            return kept
+        known = self.kept.find(sample)
+        if known:
+            return known
         expanded = self._expand(sample)
-        size = sum(expansion.nbytes for expansion in expanded)
-        with self._lock:
-            if sample not in self._kept and self.bytes + size <= self._kept_bytes:
-                self._kept[sample] = expanded
-                self.bytes += size
+        self.kept.add(sample, sum(expansion.nbytes for expansion in expanded), lambda: expanded)
         return expanded
 
     def _expand(self, sample: int) -> tuple[Expansion, ...]:

@@ -1,31 +1,32 @@
-"""Decoded boxes, kept in memory while there is room for them: a small dataset is decoded once, not in every epoch."""
+"""What was decoded or expanded, kept in memory while there is room: of a small dataset once, not in every epoch."""
 
+from collections.abc import Callable, Hashable
 from threading import Lock
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Generic, TypeVar
 
 GIB = 2**30
 KEPT_BYTES = 2 * GIB  # unless a config says otherwise
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
-class KeptBoxes:
-    """By sample and channel. None is dropped for another: in an epoch each is wanted once, so none is worth more."""
+
+class Kept(Generic[K, V]):
+    """Values by key. None is dropped for another: in an epoch each is wanted once, so none is worth more."""
 
     def __init__(self, room: int) -> None:
         """`room`: bytes."""
-        self._room = room
-        self._boxes: dict[tuple[int, str], NDArray[np.float32]] = {}
-        self._bytes = 0
+        self._room, self._values = room, dict[K, V]()
+        self.bytes = 0  # of what is kept
         self._lock = Lock()
 
-    def find(self, sample: int, channel: str) -> NDArray[np.float32] | None:
-        return self._boxes.get((sample, channel))
+    def find(self, key: K) -> V | None:
+        return self._values.get(key)
 
-    def add(self, sample: int, channel: str, box: NDArray[np.float32]) -> None:
-        """Keep a copy, if there is room."""
+    def add(self, key: K, size: int, make: Callable[[], V]) -> None:
+        """Make a value of so many bytes and keep it, if there is room."""
         with self._lock:
-            if self._bytes + box.nbytes > self._room:
+            if key in self._values or self.bytes + size > self._room:
                 return
-            self._bytes += box.nbytes
-        self._boxes[sample, channel] = box.copy()
+            self._values[key] = make()
+            self.bytes += size

@@ -14,7 +14,7 @@ from storage.shards import OpenShards, SampleArray, open_samples
 from training.batch import Batch, Draw, draw_generator
 from training.buffers import Buffers
 from training.catalog import Catalog
-from training.kept import KEPT_BYTES, KeptBoxes
+from training.kept import KEPT_BYTES, Kept
 from training.symmetries import AXES, COUNT, turn_back
 
 SPREAD = 1 / 6  # of a crop's edge: how far its centre lies from the chosen atom, one standard deviation
@@ -62,7 +62,8 @@ class StoredBoxes:
         """`pinned`: batches lie where they can travel to a GPU while it computes. `kept_bytes`: of decoded boxes."""
         self.catalog, self.cutting, self._channels, self._pinned = catalog, cutting, (input, target), pinned
         self._shards = OpenShards()
-        self._buffers, self._kept = Buffers(), KeptBoxes(kept_bytes)
+        self._buffers = Buffers()
+        self._kept = Kept[tuple[int, str], NDArray[np.float32]](kept_bytes)
         self._all_judged = lru_cache(maxsize=16)(self._judge_all)
         self._array = cache(self._open_array)
 
@@ -110,7 +111,7 @@ class StoredBoxes:
     def _fill(self, values: NDArray[np.float32], piece: Piece, channel: str) -> None:
         """One box of a batch with a sample's values, vacuum where these end."""
         sample = piece.draw.sample
-        box = self._kept.find(sample, channel)
+        box = self._kept.find((sample, channel))
         if box is None:
             cells = int(self.catalog.cells[sample])
             is_whole = values.shape == piece.shape == (cells,) * 3 and not piece.symmetry
@@ -127,7 +128,8 @@ class StoredBoxes:
         array = self._array(int(self.catalog.stores[sample]), int(self.catalog.cells[sample]), channel)
         array.read(int(self.catalog.rows[sample]), self.catalog.ids[sample], box)
         if array.is_encoded:
-            self._kept.add(sample, channel, box[tuple(map(slice, self.catalog.shapes[sample].tolist()))])
+            filled = box[tuple(map(slice, self.catalog.shapes[sample].tolist()))]
+            self._kept.add((sample, channel), filled.nbytes, filled.copy)
 
     def _find_judged(self, pieces: Sequence[Piece], shape: tuple[int, ...]) -> Tensor:
         """Cells inside their piece, a coarse cell and more away from where its surroundings were cut away."""

@@ -14,7 +14,7 @@ from storage.errors import RhoflowError
 from storage.schema import FloatArray
 from training.batch import Batch, Draw, draw_generator
 from training.catalog import Catalog, check_meaning
-from training.expansions import KeptExpansions, check_wavefunctions
+from training.expansions import Expansions, check_wavefunctions
 from training.kept import KEPT_BYTES
 from training.stored import SPREAD, Cutting
 
@@ -63,7 +63,7 @@ class WavefunctionBoxes:
             check_meaning(dataset, str(first.store), first.attributes["recipe"], (input, target))
         self.catalog, self.cutting, self.device, self._spacing_range = catalog, cutting, device, spacing_range
         self._in_cells = first.attributes["recipe"]["grid"]["sampling"] == "cell"  # and so in the others
-        self._expansions = KeptExpansions(catalog, (input, target), kept_bytes)
+        self._expansions = Expansions(catalog, (input, target), kept_bytes)
 
     def read(self, draws: Sequence[Draw]) -> Batch:
         """Tensors on the device.

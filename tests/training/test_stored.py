@@ -13,7 +13,7 @@ from tests.object_storage import BUCKET, serve_buckets
 from tests.training.gaussians import CELLS, GRID, make_conformer, make_grid, sum_gaussians, write_store
 from training.batch import Draw
 from training.catalog import read_catalog
-from training.kept import KeptBoxes
+from training.kept import Kept
 from training.stored import Cutting, StoredBoxes
 from training.symmetries import COUNT, turn
 
@@ -166,11 +166,13 @@ def test_boxes_are_the_same_whether_kept_or_read_again(store: Path, room: int) -
 
 
 def test_no_more_is_kept_than_there_is_room_for() -> None:
-    kept = KeptBoxes(100)
-    for sample in range(3):
-        kept.add(sample, "guess", np.full(12, sample, dtype=np.float32))
-    assert [kept.find(sample, "guess") is not None for sample in range(3)] == [True, True, False]
-    assert kept.find(1, "target") is None
+    kept = Kept[str, int](100)
+    made = []
+    for number, key in enumerate(["one", "two", "two", "three"]):
+        kept.add(key, 48, lambda number=number: made.append(number) or number)
+    assert [kept.find(key) for key in ("one", "two", "three", "four")] == [0, 1, None, None]
+    assert made == [0, 1]
+    assert kept.bytes == 96
 
 
 def test_a_kept_dataset_is_read_once(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from storage.schema import FloatArray, Grid
 from tests.training.wavefunction_store import build_store
 from training.batch import Batch, Draw
 from training.catalog import Catalog, read_catalog
-from training.expansions import KeptExpansions
+from training.expansions import Expansions
 from training.stored import Cutting
 from training.stream import Stream, StreamSettings
 from training.wavefunctions import Frame, WavefunctionBoxes, draw_rotation
@@ -278,13 +278,13 @@ def test_samples_beyond_the_memory_bound_are_read_again(cells: Dataset) -> None:
 
 def test_expansions_are_kept_while_there_is_room(cells: Dataset) -> None:
     catalog = catalog_of(cells)
-    sizes = [sum(one.nbytes for one in KeptExpansions(catalog, CHANNELS, 0).read(k)) for k in range(2)]
+    sizes = [sum(one.nbytes for one in Expansions(catalog, CHANNELS, 0).read(k)) for k in range(2)]
     for room, held in ((0, 0), (sizes[0], sizes[0]), (sum(sizes) - 1, sizes[0]), (sum(sizes), sum(sizes))):
-        kept = KeptExpansions(catalog, CHANNELS, room)
-        first = kept.read(0)
-        kept.read(1)
-        assert kept.bytes == held
-        assert (kept.read(0) is first) == (room >= sizes[0])
+        expansions = Expansions(catalog, CHANNELS, room)
+        first = expansions.read(0)
+        expansions.read(1)
+        assert expansions.kept.bytes == held
+        assert (expansions.read(0) is first) == (room >= sizes[0])
 
 
 @pytest.mark.parametrize("damage", [flip, remove])

@@ -16,7 +16,7 @@ from storage.shards import OpenShards, SampleArray, open_samples
 from training.batch import Batch, Draw, draw_generator
 from training.buffers import Buffers
 from training.catalog import Catalog
-from training.kept import KeptBoxes
+from training.kept import Kept
 from training.symmetries import ROTATIONS, turn_back
 
 KEPT_BYTES = 4 * 2**30  # of decoded boxes in memory
@@ -80,7 +80,8 @@ class ChannelBoxes:
         """
         self.catalog, self.channels, self.labels, self.cells = catalog, list(channels), labels, cells
         self._turn, self._seed = turn, seed
-        self._shards, self._buffers, self._kept = OpenShards(), Buffers(), KeptBoxes(kept_bytes)
+        self._shards, self._buffers = OpenShards(), Buffers()
+        self._kept = Kept[tuple[int, str], NDArray[np.float32]](kept_bytes)
         self._array = cache(self._open_array)
         check_types(catalog, self.channels)
         check_atoms_fit(catalog, cells)
@@ -116,7 +117,7 @@ class ChannelBoxes:
 
     def _read_sample(self, sample: int, channel: Channel) -> NDArray[np.float32]:
         """Shape (fields, nx, ny, nz)."""
-        box = self._kept.find(sample, channel.name)
+        box = self._kept.find((sample, channel.name))
         if box is None:
             cells, shape = int(self.catalog.cells[sample]), self.catalog.shapes[sample].tolist()
             box = np.empty((channel.fields, *(cells,) * 3), dtype=np.float32)
@@ -125,7 +126,7 @@ class ChannelBoxes:
                 int(self.catalog.rows[sample]), self.catalog.ids[sample], stored
             )
             box = box[:, *map(slice, shape)]
-            self._kept.add(sample, channel.name, box)
+            self._kept.add((sample, channel.name), box.nbytes, box.copy)
         return box
 
     def _open_array(self, store: int, cells: int, channel: str) -> SampleArray:
