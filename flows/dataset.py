@@ -19,9 +19,8 @@ from flows.status import RunRecord, Status, read_status
 from flows.workers.array_stages import compute_in_jobs
 from flows.workers.cluster import read_array
 from flows.workers.fleet import count_slots, open_cluster, run_everywhere
-from storage.claims import claim_store
 from storage.generations import count_generations, count_parts
-from storage.header import Header, begin_store
+from storage.header import Header, begin_store, claim_begun
 from storage.objects import Location, locate, resolve
 from storage.parts import read_source_part
 from storage.plan import is_planned, read_plan
@@ -45,7 +44,8 @@ def build_dataset(
     started = begun or time.time()
     values = read_recipe(recipe)
     store = resolve(locate(store))
-    begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
+    header = Header(recipe_values(values), recipe.read_text(encoding="utf-8"))
+    begin_store(store, header)
     if finish_unchanged(store, values, limit):
         get_run_logger().info("%s is sealed: nothing to compute", store)
         return read_status(store)
@@ -53,7 +53,7 @@ def build_dataset(
     if array := read_array(cluster):
         compute_in_jobs(array, recipe, store, {"--limit": limit, "--reuse": source.reuse})
     else:
-        with claim_store(store):
+        with claim_begun(store, header):
             compute_dataset(store, source, workers, cluster, started)
     return read_status(store)
 

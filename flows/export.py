@@ -11,7 +11,12 @@ from storage.objects import Location
 from storage.plan import ChannelLayout, read_plan
 from storage.reader import Dataset, StoredSample, open_dataset
 
-UNITS = {"electrons bohr-3": "_electrons_per_bohr3", "electrons bohr-4": "_electrons_per_bohr4", "1": ""}
+UNITS = {
+    "electrons bohr-3": "_electrons_per_bohr3",
+    "electrons bohr-4": "_electrons_per_bohr4",
+    "1": "",
+    "arbitrary": "",
+}
 SHOWN_IDS = 8
 
 

@@ -52,7 +52,13 @@ class KeptStates:
         was = self._samples(shard)[place.row - shard.first]
         states = {}
         for density, basis in self._bases.items():
-            state = restore_state(self._groups[place.cells], place.row, was.conformer, basis, density, end.facts)
+            try:
+                state = restore_state(self._groups[place.cells], place.row, was.conformer, basis, density, end.facts)
+            except (ValueError, RuntimeError) as error:  # what Zarr and Blosc raise
+                raise StoreError(
+                    f"{self.store}: wavefunctions of sample {was.conformer.id} cannot be read ({error}): "
+                    f"`rhoflow verify {self.store} --repair`"
+                ) from error
             states[density] = _turn(replace(state, program=end.programs[density]), was.rotation, sample)
         return states
 

@@ -58,6 +58,8 @@ def choose_keys(recipe: Recipe) -> Keys:
     kept: dict[str, Any] = {"wavefunctions": recipe.store.wavefunctions, "densities": list(states), "files": files}
     if models:
         kept["models"] = models
+    if any(settings[name]["engine"] == "promolecule" for name in files):
+        kept["electrons"] = recipe.electrons  # of those with orbitals it is in their states
     voxels = json.dumps([VOXEL_VERSION, asdict(choose_fields(recipe)), kept], sort_keys=True)
     return Keys(states, programs, voxels)
 

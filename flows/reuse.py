@@ -66,17 +66,18 @@ class KnownSamples:
         group = self._groups[place.cells]
         try:
             channels = {one.name: group[one.name][(place.row, ..., *box)] for one in self._plan.channels}
-            states = {density: self._restore(place, density, planned.conformer) for density in self._bases}
         except (ValueError, RuntimeError) as error:  # what Zarr and Blosc raise
-            raise StoreError(
-                f"{self._store}: sample {end.id} cannot be read: `rhoflow verify {self._store}`"
-            ) from error
+            raise self._unreadable(end) from error
+        states = {density: self._restore(place, density, planned.conformer) for density in self._bases}
         return Taken(Sample(planned.conformer, planned.grid, channels, states), replace(end, id=planned.conformer.id))
 
     def take_states(self, planned: PlannedSample, densities: list[str]) -> dict[str, ElectronicState]:
         """The kept wavefunctions of the same molecule and settings, by what `densities` call them here."""
         found = {name: self._states.get(key) for name, key in zip(densities, planned.state_keys, strict=True)}
         return {name: self._restore(*home, planned.conformer) for name, home in found.items() if home}
+
+    def _unreadable(self, end: Outcome) -> StoreError:
+        return StoreError(f"{self._store}: sample {end.id} cannot be read: `rhoflow verify {self._store} --repair`")
 
     def _find_outcome(self, place: Place) -> Outcome:
         """Raises StoreError where an object that the sample's receipt names is gone."""
@@ -89,7 +90,10 @@ class KnownSamples:
     def _restore(self, place: Place, density: str, conformer: Conformer) -> ElectronicState:
         end = self._find_outcome(place)
         group = self._groups[place.cells]
-        state = restore_state(group, place.row, conformer, self._bases[density], density, end.facts)
+        try:
+            state = restore_state(group, place.row, conformer, self._bases[density], density, end.facts)
+        except (ValueError, RuntimeError) as error:  # what Zarr and Blosc raise
+            raise self._unreadable(end) from error
         return replace(state, program=end.programs[density])
 
 

@@ -54,8 +54,12 @@ def train_model(config: Path, runs: Path, store: Location | str) -> None:
 
 @flow(name="rhoflow-regenerate", flow_run_name=name_run, persist_result=False)
 def rebuild(store: Location | str, new: Location | str, workers: int = 1) -> None:
-    """Build a dataset again from itself; fails where the two do not agree."""
-    store, new = locate(store), locate(new)
+    """Build a dataset again from itself, in a folder of `new` that is named after its content, each content once.
+
+    Fails where the two do not agree.
+    """
+    store = locate(store)
+    new = locate(f"{new}/{fingerprint(store)[:12]}.zarr")
     regenerate(store, new, workers, time.time())
     if not diff_stores(store, new, as_json=False):
         raise StoreError(f"{new}, built again from {store}, is not identical: `rhoflow diff {store} {new}` says where")

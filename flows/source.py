@@ -7,6 +7,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from flows.recipe import FileDensity, MapDensity, Recipe, Source
 from pipeline.formats import FormatError, find_volume_file
 from pipeline.qm9 import list_qm9_files, read_qm9
 from pipeline.sources import Files, find_map, list_source_files, read_molecules
+from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.generations import (
     Generation,
@@ -113,8 +115,11 @@ def check_reuse(reuse: Location | None, store: Location) -> None:
         raise RequestError(f"--reuse {reuse}: a store keeps its own samples anyway: name another one")
 
 
-def finish_unchanged(store: Location, recipe: Recipe, limit: int | None) -> bool:
-    """Whether a store is sealed and its source is as it was, so that there is nothing to do."""
+def finish_unchanged(store: Location, recipe: Recipe, limit: int | None, *, claimed: bool = False) -> bool:
+    """Whether a store is sealed and its source is as it was, so that there is nothing to do.
+
+    Where the source lies elsewhere now, that is noted, under a claim unless the caller has it.
+    """
     if not is_sealed(store):
         return False
     if find_missing(store, (shard.number for shard in read_plan(store).shards())):
@@ -122,7 +127,9 @@ def finish_unchanged(store: Location, recipe: Recipe, limit: int | None) -> bool
     latest = read_latest(store)
     if (latest.sha256, latest.limit) != (checksum_source(recipe.source), limit):
         return False
-    change_generation(store, latest, path=recipe.source.address)
+    if latest.path != recipe.source.address:
+        with nullcontext() if claimed else claim_store(store):
+            change_generation(store, latest, path=recipe.source.address)
     return True
 
 

@@ -13,7 +13,7 @@ from pipeline.failures import TooLarge
 from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.generations import Origin, count_generations, read_latest, read_rows
-from storage.header import Header, begin_store, read_header
+from storage.header import Header, begin_store, claim_begun, read_header
 from storage.identity import fingerprint
 from storage.objects import Location, resolve
 from storage.plan import read_plan
@@ -45,10 +45,18 @@ def begin_voxelization(store: Location, new: Location, changes: Mapping[str, Map
         )
         text += f"\n# Voxelized again since, with [{table}] {words}\n" if words else ""
     check_fit(store, check_recipe(recipe, store))
-    begin_store(new, Header(recipe, text, Origin(str(resolve(store)), fingerprint(store))))
+    header = Header(recipe, text, Origin(str(resolve(store)), fingerprint(store)))
+    begin_store(new, header)
+    copy_rows_once(store, new, header)
+
+
+def copy_rows_once(store: Location, new: Location, header: Header) -> None:
+    """Conformers and source rows of `store` into `new`, which `header` has begun, where they are not all there yet."""
     if not count_generations(new):
-        copy_conformers(store, new)
-        copy_source(store, new)
+        with claim_begun(new, header):
+            if not count_generations(new):
+                copy_conformers(store, new)
+                copy_source(store, new)
 
 
 def check_kept(store: Location, densities: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from storage.buckets import Bucket
 from storage.errors import StoreError
 from storage.faults import name_place
-from storage.leases import HeldError, hold_lease, read_claim, watch_claim
+from storage.leases import Claim, HeldError, hold_lease, read_claim, watch_claim
 from storage.objects import PARTIAL, Location, delete_object, list_keys
 
 CLAIM = "work/claim.json"  # names the one that builds; its lock, not its presence, says whether it still does
@@ -61,19 +61,19 @@ def _lease_store(store: Bucket, shared: bool) -> Iterator[None]:
     """Either kind announces itself first and then looks for the other: two that come at once cannot both go on."""
     if not shared:
         with hold_lease(store, CLAIM, _describe_holder()):
-            for key in list_keys(store, JOBS):
-                _refuse_living(store, key)
+            jobs = {key: read_claim(store, key) for key in list_keys(store, JOBS)}
+            for key, found in jobs.items():  # seen at once: all the dead among them are waited for together
+                _refuse_living(store, key, found)
                 delete_object(store, key)
             yield
     else:
         with hold_lease(store, f"{JOBS}/{uuid.uuid4().hex}{PARTIAL}", {}):
-            _refuse_living(store, CLAIM)
+            _refuse_living(store, CLAIM, read_claim(store, CLAIM))
             yield
 
 
-def _refuse_living(store: Bucket, key: str) -> None:
-    """Raises HeldError where somebody renews the claim."""
-    found = read_claim(store, key)
+def _refuse_living(store: Bucket, key: str, found: Claim | None) -> None:
+    """Raises HeldError where somebody renews the claim that was found."""
     later = found and watch_claim(store, key, found)
     if later and later is not found:
         raise HeldError(later.holder)

@@ -20,6 +20,9 @@ REMEDIES = {
     errno.EIO: "check the disk, then `rhoflow verify`",
     errno.ESTALE: "mount it again",
     errno.ENODEV: "mount it again",
+    errno.ENOLCK: "mount it with locks (Lustre: flock), or take another file system",
+    errno.ENOSYS: "mount it with locks (Lustre: flock), or take another file system",
+    errno.EOPNOTSUPP: "mount it with locks (Lustre: flock), or take another file system",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 BUCKET_REMEDIES = {

@@ -1,9 +1,11 @@
 """What a store was begun with: its recipe, which no later run may change."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+from storage.claims import claim_store
 from storage.errors import RequestError, StoreError
 from storage.generations import Origin, count_generations
 from storage.layout import HEADER, SCHEMA_VERSION
@@ -26,36 +28,55 @@ def begin_store(store: Location, header: Header) -> None:
 
     Until the source has been read, another recipe simply takes the place of the first.
 
-    Raises RequestError naming each key that differs, or what stands at `store` instead of a store.
+    Raises RequestError naming each key that differs, or what stands at `store` instead of a store, and StoreError where
+    another works on it by what would change.
     """
-    origin = header.origin
-    if has_object(store, HEADER):
-        begun = read_header(store)
-        begun_with, origin = begun.recipe, origin or begun.origin
-        if header.origin and (begun.origin is None or begun.origin.fingerprint != header.origin.fingerprint):
-            begun_from = f"voxelized from {begun.origin.store}, as it was then" if begun.origin else "built"
-            raise RequestError(f"{store} was {begun_from}, not from {header.origin.store}: name a new store")
-        differences = list(_differences(begun_with, header.recipe))
-        if begun.origin and not header.origin and not count_generations(store):
-            raise RequestError(
-                f"{store} was begun by `rhoflow voxelize` from {begun.origin.store}, and its rows are not all "
-                "copied yet: run that command again, or name a new folder"
-            )
-        if differences and count_generations(store):
-            raise RequestError(
-                f"{store} was begun with another recipe: "
-                + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)
-                + ". Restore the recipe, or build into a new store"
-            )
-        if begun_with == header.recipe and begun.origin == origin:
-            return
-    elif is_occupied(store):
-        raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
+    if not has_object(store, HEADER):
+        if is_occupied(store):
+            raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
+        _write_header(store, header)
+    elif not _is_begun_with(store, header):
+        with claim_store(store):  # whoever works on it goes by its header
+            if not _is_begun_with(store, header):
+                _write_header(store, replace(header, origin=header.origin or read_header(store).origin))
+
+
+@contextmanager
+def claim_begun(store: Location, header: Header) -> Iterator[None]:
+    """`claim_store`, of a store that `header` has begun. Raises StoreError where another has begun it meanwhile."""
+    with claim_store(store):
+        if read_header(store).recipe != header.recipe:
+            raise StoreError(f"{store} was begun with another recipe just now: run the same command again")
+        yield
+
+
+def _is_begun_with(store: Location, header: Header) -> bool:
+    """Whether it says just that. Raises RequestError where it says what may not change."""
+    begun = read_header(store)
+    if header.origin and (begun.origin is None or begun.origin.fingerprint != header.origin.fingerprint):
+        begun_from = f"voxelized from {begun.origin.store}, as it was then" if begun.origin else "built"
+        raise RequestError(f"{store} was {begun_from}, not from {header.origin.store}: name a new store")
+    if begun.origin and not header.origin and not count_generations(store):
+        raise RequestError(
+            f"{store} was begun by `rhoflow voxelize` from {begun.origin.store}, and its rows are not all "
+            "copied yet: run that command again, or name a new folder"
+        )
+    differences = list(_differences(begun.recipe, header.recipe))
+    if differences and count_generations(store):
+        raise RequestError(
+            f"{store} was begun with another recipe: "
+            + "; ".join(f"{key} was {old!r}, is {new!r}" for key, old, new in differences)
+            + ". Restore the recipe, or build into a new store"
+        )
+    return begun.recipe == header.recipe and begun.origin == (header.origin or begun.origin)
+
+
+def _write_header(store: Location, header: Header) -> None:
     record: dict[str, Json] = {
         "schema_version": SCHEMA_VERSION,
         "recipe": header.recipe,
         "recipe_text": header.recipe_text,
-        "origin": vars(origin) if origin else None,
+        "origin": vars(header.origin) if header.origin else None,
     }
     write_record(store, HEADER, record)
     vouch_again(store, HEADER)

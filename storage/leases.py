@@ -132,12 +132,14 @@ def acquire(lease: Lease, waits: bool) -> None:
 
 def watch_claim(bucket: Bucket, key: str, claim: Claim) -> Claim | None:
     """The claim itself, where nobody renews it; else what there is in its place."""
-    while read_clock() < claim.seen + TERMS_TO_TAKE_OVER * claim.term:
-        time.sleep(claim.term / LOOKS_PER_TERM)
+    while True:
+        is_over = read_clock() >= claim.seen + TERMS_TO_TAKE_OVER * claim.term
         later = read_claim(bucket, key)
         if not later or later.tag != claim.tag:
             return later
-    return claim
+        if is_over:
+            return claim
+        time.sleep(claim.term / LOOKS_PER_TERM)
 
 
 def read_claim(bucket: Bucket, key: str) -> Claim | None:

@@ -19,8 +19,11 @@ of=$(printf %s "$STORE" | cksum)         # jobs on one store share their names, 
 of=${of%% *}
 here=$(dirname "$(realpath "$0")")
 mkdir -p "$LOGS"
+left=$(squeue --noheader --user="$(id -un)" --format=%F --name="rhoflow-plan-$of,rhoflow-run-$of,rhoflow-seal-$of" \
+    | sort -u | paste -sd: -)            # what an earlier submission still has to do on this store
 
-plan=$(sbatch --parsable --job-name="rhoflow-plan-$of" --output="$LOGS/%x-%j.log" "$here/plan.sbatch" "$@")
+plan=$(sbatch --parsable --job-name="rhoflow-plan-$of" --output="$LOGS/%x-%j.log" ${left:+--dependency="afterany:$left"} \
+    "$here/plan.sbatch" "$@")
 array=
 trap 'scancel "${plan%;*}" ${array:+"${array%;*}"}' EXIT      # where a later job is refused
 # Without a plan there is nothing to compute: the array is then cancelled, rather than pending for ever.

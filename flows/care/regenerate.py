@@ -7,10 +7,9 @@ from flows.progress import Meter
 from flows.source import copy_source
 from flows.status import RunRecord
 from flows.workers.fleet import count_slots, open_cluster, run_everywhere
-from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.generations import count_generations, count_parts
-from storage.header import Header, begin_store, read_header
+from storage.header import Header, begin_store, claim_begun, read_header
 from storage.objects import Location, resolve
 from storage.seal import is_sealed, seal
 
@@ -22,11 +21,13 @@ def regenerate(store: Location, new: Location, workers: int, begun: float) -> No
     """
     if resolve(store) == resolve(new):
         raise RequestError(f"{new}: a store cannot be built again into itself: name a new folder")
-    header = read_header(store)
-    begin_store(new, Header(header.recipe, header.recipe_text))
+    begun_with = read_header(store)
+    header = Header(begun_with.recipe, begun_with.recipe_text)
+    begin_store(new, header)
     if is_sealed(new):
+        print(f"{new} is sealed already: nothing is built again", flush=True)
         return
-    with claim_store(new):
+    with claim_begun(new, header):
         if not count_generations(new):
             copy_source(store, new)
         with open_cluster(workers, None) as client:

@@ -14,7 +14,8 @@ from storage.header import read_header
 from storage.manifest import unseal
 from storage.objects import Location
 from storage.outcomes import read_version
-from storage.plan import read_plan
+from storage.plan import is_planned, read_plan
+from storage.receipts import find_missing
 from storage.seal import is_sealed, seal
 
 
@@ -36,7 +37,7 @@ def retry_failures(store: Location, reason: str | None, workers: int, cluster: s
     with claim_store(store):
         check_bases(store)
         latest = read_latest(store)
-        if is_sealed(store):
+        if is_sealed(store) or (not latest.retried and _is_complete(store)):
             places = find_failures(store, reason)
             unseal(store)
             number, parts = latest.number + 1, latest.first_part + latest.parts
@@ -53,6 +54,11 @@ def retry_failures(store: Location, reason: str | None, workers: int, cluster: s
     return Retried(ends.total(), dict(sorted(ends.items())))
 
 
+def _is_complete(store: Location) -> bool:
+    """As a retry leaves it that was ended before it wrote down what it tries again."""
+    return is_planned(store) and not find_missing(store, (shard.number for shard in read_plan(store).shards()))
+
+
 def find_failures(store: Location, reason: str | None) -> list[Place]:
     """Of samples that failed while they were computed, for that reason where one is given."""
     version = read_version(store, read_plan(store))
@@ -63,7 +69,10 @@ def find_failures(store: Location, reason: str | None) -> list[Place]:
     ]
     if not places:
         what = f"no computed sample failed with {reason}" if reason else "no computed sample failed"
-        raise RequestError(f"{store}: {what}: `rhoflow failures {store}` lists what did")
+        raise RequestError(
+            f"{store}: {what}: `rhoflow failures {store}` lists what did; rows that failed before they had conformers "
+            "are tried again in a new store alone"
+        )
     return places
 
 

@@ -126,14 +126,14 @@ def plan(recipe: RecipePath, store: StorePath, limit: Limit = None, reuse: Reuse
     from flows.recipe import read_recipe, recipe_values
     from flows.source import check_reuse, describe_changes
     from flows.status import RunRecord
-    from storage.claims import claim_store
-    from storage.header import Header, begin_store
+    from storage.header import Header, begin_store, claim_begun
 
     values = read_recipe(recipe)
     build_engines(values)
     check_reuse(reuse, store)
-    begin_store(store, Header(recipe_values(values), recipe.read_text(encoding="utf-8")))
-    with claim_store(store):
+    header = Header(recipe_values(values), recipe.read_text(encoding="utf-8"))
+    begin_store(store, header)
+    with claim_begun(store, header):
         planned, changes = plan_source(store, values, limit, reuse, RunRecord(store, 1, BEGUN))
     print(f"{store}: {describe_changes(changes)}")
     print(f"{sum(planned.counts.values())} samples in {len(planned.shards())} shards")

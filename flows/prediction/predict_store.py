@@ -16,9 +16,9 @@ from flows.prepare import conform_missing, plan_source
 from flows.progress import Meter
 from flows.recipe import ModelDensity, Recipe, check_recipe, recipe_values
 from flows.shard import compute_shard
-from flows.source import Finder, copy_conformers, copy_rows, copy_source, finish_unchanged
+from flows.source import Finder, copy_rows, finish_unchanged
 from flows.status import RunRecord, Status, read_status
-from flows.voxelize import check_kept
+from flows.voxelize import check_kept, copy_rows_once
 from pipeline.molecule import UNREADABLE
 from pipeline.sources import read_molecules
 from storage import generations
@@ -97,10 +97,9 @@ def _begin_from_store(store: Location, source: Location, learned: Learned) -> No
     check_kept(source, [origin.input])
     recipe = learned.lay_out(begun.recipe, {})
     kept = generations.Origin(str(resolve(source)), fingerprint(source))
-    begin_store(store, Header(recipe_values(recipe), learned.describe(name_store(source)), kept))
-    if not count_generations(store):
-        copy_conformers(source, store)
-        copy_source(source, store)
+    header = Header(recipe_values(recipe), learned.describe(name_store(source)), kept)
+    begin_store(store, header)
+    copy_rows_once(source, store, header)
 
 
 def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> Recipe:
@@ -149,7 +148,7 @@ def _compute(store: Location, recipe: Recipe | None, wanted: Wanted, begun: floa
     if recipe is None:
         plan_dataset(store)
     elif is_file(wanted.input):
-        if finish_unchanged(store, recipe, None):
+        if finish_unchanged(store, recipe, None, claimed=True):
             return
         plan_source(store, recipe, None, None, record)
     else:

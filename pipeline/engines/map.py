@@ -11,6 +11,7 @@ from pipeline.failures import InvalidInput
 from pipeline.maps import Method, read_map, resample
 from pipeline.sources import find_map
 from pipeline.units import ANGSTROM_PER_BOHR
+from storage.errors import RequestError
 from storage.schema import Conformer, FloatArray, Grid, Sampling
 
 Scale: TypeAlias = Literal["sigma", "file"]
@@ -33,8 +34,12 @@ class MapEngine:
     def resample(self, conformer: Conformer, grid: Grid) -> tuple[FloatArray, Mapping[str, float]]:
         """On that grid, and the map's own mean and deviation, as the file has them, by which the other scale follows.
 
-        Raises InvalidInput where there is no such map, or it does not cover the grid.
+        Raises InvalidInput where there is no such map, or it does not cover the grid, and RequestError where this
+        machine does not see the source at all.
         """
+        folder = self.source if self.source.is_dir() else self.source.parent
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise RequestError(f"{folder}, where the maps are, is empty or missing on this machine: mount it here too")
         try:
             path = find_map(self.source, conformer.id.rsplit("#", 1)[0], self.column, self.id)
             map = read_map(path, self.method, self.amplitudes, self.phases)

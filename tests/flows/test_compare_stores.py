@@ -102,7 +102,9 @@ def test_a_store_is_built_again_from_itself_alone(tmp_path: Path) -> None:
     printed = rhoflow(tmp_path, "regenerate", store, again, "--workers", "1")
     assert "identical: 12 samples" in printed
     assert identify(again) == identify(store)
-    assert "identical" in rhoflow_here("regenerate", store, again, "--workers", "1")
+    printed = rhoflow_here("regenerate", store, again, "--workers", "1")
+    assert "again.zarr is sealed already: nothing is built again" in printed
+    assert "identical" in printed
     assert "into itself" in rhoflow_here("regenerate", store, store, code=2)
 
 

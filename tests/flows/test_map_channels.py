@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.keys import choose_keys
 from flows.recipe import RecipeError, parse_recipe
+from pipeline.engines.map import MapEngine
 from pipeline.maps import read_map, resample
 from pipeline.units import ANGSTROM_PER_BOHR
+from storage.errors import RequestError
 from storage.reader import Dataset, open_dataset
+from storage.schema import Conformer
 from tests.flows.small_build import build_here
 from tests.pipeline.map_files import write_map, write_mtz
 
@@ -93,6 +97,22 @@ def test_a_channel_is_the_map_in_deviations_or_as_its_file_scales_it(dataset: Da
     assert facts["map_map_coverage"] == 1
     promolecule = sample.channels["promolecule"].ravel()
     assert np.corrcoef(sample.channels["map"].ravel(), promolecule)[0, 1] > 0.8
+
+
+def test_where_a_machine_does_not_see_the_maps_no_structure_is_at_fault(dataset: Dataset, tmp_path: Path) -> None:
+    engine = MapEngine(tmp_path / "away/maps.csv", "map", "id", "xray", "sigma", None, None, 1.0, "cell")
+    sample = dataset["good#0"]
+    conformer = Conformer("good#0", sample.numbers, sample.positions, 0, 0, "", "")
+    for _ in range(2):
+        with pytest.raises(RequestError, match=r"away, where the maps are, is empty or missing on this machine: mount"):
+            engine.resample(conformer, sample.grid)
+        (tmp_path / "away").mkdir(exist_ok=True)
+
+
+def test_promolecules_of_all_electrons_are_not_taken_for_those_of_valence_electrons(folder: Path) -> None:
+    texts = (RECIPE, f'electrons = "all"\n{RECIPE}')
+    valence, whole = (choose_keys(parse_recipe(text, folder / "recipe.toml")) for text in texts)
+    assert valence.voxels != whole.voxels
 
 
 def test_the_units_are_what_is_known_of_them(dataset: Dataset) -> None:

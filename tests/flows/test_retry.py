@@ -8,6 +8,7 @@ from flows.reuse import KnownSamples
 from flows.shard import read_work
 from storage.identity import identify
 from storage.layout import receipt_key
+from storage.manifest import unseal
 from storage.plan import read_plan, read_shard_samples
 from storage.reader import open_dataset
 from storage.receipts import Outcome, read_receipt, write_receipt
@@ -59,6 +60,16 @@ def test_samples_that_ran_out_of_time_are_made_good_and_no_finished_shard_is_tou
     assert open_dataset(store).attributes["version"] == 2
     assert open_dataset(store).attributes["statistics"] == open_dataset(whole).attributes["statistics"]
     assert "0 not as they were written" in rhoflow_here("verify", store)
+
+
+def test_a_retry_that_ended_before_it_wrote_what_it_tries_is_finished_by_the_same_command(
+    scheduler: str, tmp_path: Path
+) -> None:
+    store = build(write_recipe(tmp_path), tmp_path / "store.zarr")
+    forget_sample(store, 1, 1)
+    unseal(store)  # on a full disk deleting works, and writing does not
+    assert "1 samples tried again: 1 ok" in rhoflow_here("retry", store, "--cluster", scheduler)
+    assert len(open_dataset(store)) == 12
 
 
 def test_where_nothing_failed_so_the_request_is_wrong(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 from storage.buckets import Bucket, connect
-from storage.claims import CLAIM, claim_shard, claim_store
+from storage.claims import CLAIM, JOBS, claim_shard, claim_store
 from storage.errors import RequestError, StoreError
 from storage.faults import explain_fault
 from storage.identity import identify
@@ -136,6 +136,16 @@ def test_jobs_share_a_store_and_keep_builders_out(bucket: Bucket) -> None:
     with pytest.raises(StoreError, match="worked on by batch jobs"), claim_store(bucket):
         pass
     end(job)
+
+
+def test_dead_jobs_are_waited_for_together(bucket: Bucket) -> None:
+    jobs = [hold("claim_store", bucket, True) for _ in range(5)]
+    for job in jobs:
+        end(job)
+    began = time.monotonic()
+    with claim_store(bucket):
+        assert 2 * TERM < time.monotonic() - began < 6 * TERM
+        assert not list_keys(bucket, JOBS)
 
 
 def test_of_many_that_come_to_a_dead_holders_claim_one_takes_it_over(bucket: Bucket) -> None:

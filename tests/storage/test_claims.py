@@ -11,6 +11,7 @@ import pytest
 
 from storage.claims import claim_shard, claim_store
 from storage.errors import StoreError
+from storage.header import Header, begin_store, claim_begun, read_header
 
 HOLD = """
 import sys, time
@@ -49,6 +50,22 @@ def test_a_second_builder_is_refused_by_the_name_of_the_first(store: Path) -> No
             pass
     end(first)
     with claim_store(store):  # what is dead holds nothing
+        pass
+
+
+def test_who_works_on_a_store_goes_by_its_recipe(tmp_path: Path) -> None:
+    store, begun, limits = tmp_path / "a.zarr", Header({"limits": {"s": 5}}, ""), Header({"limits": {"s": 1}}, "")
+    begin_store(store, begun)
+    first = hold("claim_store", store)
+    begin_store(store, begun)
+    with pytest.raises(StoreError, match=f"worked on by process {first.pid} on "):
+        begin_store(store, limits)
+    assert read_header(store) == begun
+    end(first)
+    begin_store(store, limits)
+    with claim_begun(store, limits):
+        pass
+    with pytest.raises(StoreError, match="was begun with another recipe just now"), claim_begun(store, begun):
         pass
 
 
