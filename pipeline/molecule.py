@@ -19,7 +19,10 @@ _BOND_STRETCH = (
     1.15  # atoms nearer than this many times the sum of their covalent radii are bonded; 1.3 bonds across cages
 )
 
-TRIPLETS = ("O=O", "S=S")  # canonical SMILES of closed-shell drawings whose ground state is a triplet
+TRIPLETS = ("O=O", "S=S", "O=S")  # canonical SMILES of closed-shell drawings whose ground state is a triplet
+# Atoms on which two radical electrons are parallel, and the neighbours that leave them so: hydrogen and carbon, and of
+# nitrenes and phosphinidenes halogens.
+HUND = {6: {1, 6}, 7: {1, 6, 9, 17, 35, 53}, 8: {1, 6}, 15: {1, 6, 9, 17, 35, 53}}
 
 
 def read_graph(smiles: str) -> Chem.Mol:
@@ -57,10 +60,11 @@ def graph_charge(graph: Chem.Mol) -> int:
 def graph_unpaired(graph: Chem.Mol) -> int:
     """Unpaired electrons: one for each atom with an odd number of radical electrons, two where Hund's rule says so.
 
-    Two on one atom are a triplet in methylene, alkylcarbenes and nitrenes, a pair in SiH2, SnCl2, AlCl, and beside a
-    lone pair (CCl2, N-heterocyclic carbenes). Dioxygen and disulphur are triplets, drawn as double bonds. A bare
-    main-group atom or ion follows Hund's rule (C has two, N three). Where the radical electrons do not fit the parity
-    of the electron count, as with metals, whose spin no graph tells: as few as parity allows.
+    Two on one atom are a triplet in methylene, alkylcarbenes, nitrenes and phosphinidenes; they are a pair in SiH2,
+    SnCl2, AlCl and CH+, beside a lone pair (CCl2, N-heterocyclic carbenes), at a double bond (vinylidene) and in a ring
+    of three (cyclopropylidene). Dioxygen, disulphur and SO are triplets, drawn as double bonds. A bare main-group atom
+    or ion follows Hund's rule (C has two, N three). Where the radical electrons do not fit the parity of the electron
+    count, as with metals, whose spin no graph tells: as few as parity allows.
     """
     numbers = [atom.GetAtomicNum() for atom in graph.GetAtoms()]
     hydrogens = sum(atom.GetTotalNumHs() for atom in graph.GetAtoms())
@@ -140,10 +144,12 @@ def _check_definite(graph: Chem.Mol, text: str) -> None:
 
 def _atom_share(atom: Chem.Atom) -> int:
     """The unpaired electrons of one atom in a molecule."""
-    radical = int(atom.GetNumRadicalElectrons())
-    neighbours = [neighbour.GetAtomicNum() for neighbour in atom.GetNeighbors()]
-    parallel = atom.GetAtomicNum() in (6, 7, 8) and all(number in (1, 6) for number in neighbours)
-    return radical if parallel else radical % 2
+    radical, number = int(atom.GetNumRadicalElectrons()), atom.GetAtomicNum()
+    outer = Chem.GetPeriodicTable().GetNOuterElecs(number) - atom.GetFormalCharge()
+    neighbours = {neighbour.GetAtomicNum() for neighbour in atom.GetNeighbors()}
+    is_single = all(bond.GetBondType() == Chem.BondType.SINGLE for bond in atom.GetBonds())
+    can_be_parallel = number in HUND and neighbours <= HUND[number] and is_single and not atom.IsInRingSize(3)
+    return 2 if radical == 2 and outer >= 4 and can_be_parallel else radical % 2
 
 
 def _atom_unpaired(number: int, charge: int) -> int:

@@ -36,9 +36,12 @@ ATOMISATION = "U0_atom_Ha"  # U0 less that of the free atoms: negative where the
 # Of the free atoms, hartree, at the level of U0: the data set's own reference values (Ramakrishnan et al., Sci. Data 1,
 # 140022 (2014), file atomref).
 FREE_ATOMS = {"H": -0.500273, "C": -37.846772, "N": -54.583861, "O": -75.064579, "F": -99.718730}
-POLARIZABILITY = ("A_xx", "A_xy", "A_yy", "A_xz", "A_yz", "A_zz")  # bohr³; in a file of their own
+# Principal polarizabilities, ascending. The package has the tensor's components in another frame than the positions
+# (acetylene lies along x, and its largest component is zz), so that no component would be of use beside these.
+PRINCIPAL = ("alpha_1_bohr3", "alpha_2_bohr3", "alpha_3_bohr3")
+TENSOR = (("A_xx", "A_xy", "A_xz"), ("A_xy", "A_yy", "A_yz"), ("A_xz", "A_yz", "A_zz"))  # in a file of their own
 
-LABELS = (*PROPERTIES, ATOMISATION, *POLARIZABILITY)
+LABELS = (*PROPERTIES, ATOMISATION, *PRINCIPAL)
 
 _TABLES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
 _POLARIZABILITIES = "qm9_polarizability.csv"
@@ -72,7 +75,7 @@ def read_qm9(
     if unknown := [label for label in labels if label not in LABELS]:
         raise RequestError(f"QM9 has no {unknown[0]!r}: [source] labels may name {', '.join(LABELS)}")
     chosen = _choose_numbers(folder, heavy_atoms, count)
-    tensors = _read_polarizabilities(folder, chosen) if {*labels} & {*POLARIZABILITY} else {}
+    tensors = _read_polarizabilities(folder, chosen) if {*labels} & {*PRINCIPAL} else {}
     return _read_molecules(folder, chosen, labels, tensors)
 
 
@@ -129,4 +132,7 @@ def _read_molecules(
 def _read_label(label: str, values: Mapping[str, str], symbols: Sequence[str]) -> float:
     if label == ATOMISATION:
         return float(values[PROPERTIES["U0_Ha"]]) - sum(FREE_ATOMS[symbol] for symbol in symbols)
-    return float(values[PROPERTIES.get(label, label)])
+    if label in PRINCIPAL:
+        tensor = np.array([[float(values[name]) for name in names] for names in TENSOR])
+        return float(np.linalg.eigvalsh(tensor)[PRINCIPAL.index(label)])
+    return float(values[PROPERTIES[label]])

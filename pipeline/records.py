@@ -29,12 +29,15 @@ def split_sdf_record(lines: Sequence[str]) -> tuple[str, dict[str, str]]:
     return "\n".join(lines[:end]) + "\n", {"title": lines[0].strip() if lines else "", **fields}
 
 
-def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None, int | None]:
-    """SMILES, atomic numbers, positions (bohr) and, where the block states spins (RAD), unpaired electrons.
+def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None, int | None, bool]:
+    """SMILES, atomic numbers, positions (bohr), unpaired electrons, and whether hydrogens were added to a geometry.
 
     Numbers and positions are None for a drawing: no z, and a header that does not say 3D or an atom with four
-    neighbours. Hydrogens that a geometry lacks are added to it. Raises ValueError with RDKit's reason.
+    neighbours. Unpaired electrons are None where the block states no spins (RAD). Raises ValueError with RDKit's
+    reason, and for charge code 4, a radical, which RDKit would give a hydrogen.
     """
+    if number := _find_code_4(block):
+        raise ValueError(f"atom {number} has charge code 4, a doublet radical: write it as an M  RAD line")
     with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as errors:
         graph = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
         if graph is None:
@@ -52,24 +55,28 @@ def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None,
         spins = [int(spin) - 1 for spin in _read_radicals(block)]
         unpaired = sum(spins) if spins else None
         if not is_geometry:
-            return smiles, None, None, unpaired
+            return smiles, None, None, unpaired, False
+        held = graph.GetNumAtoms()
         graph = Chem.AddHs(graph, addCoords=True)
     numbers = np.array([atom.GetAtomicNum() for atom in graph.GetAtoms()], dtype=np.int64)
-    return smiles, numbers, graph.GetConformer().GetPositions() * BOHR_PER_ANGSTROM, unpaired
+    positions = graph.GetConformer().GetPositions() * BOHR_PER_ANGSTROM
+    return smiles, numbers, positions, unpaired, len(numbers) > held
 
 
 def read_mol2_block(block: str) -> tuple[str, IntArray, FloatArray]:
-    """SMILES, atomic numbers and positions (bohr) of a mol2 text's first molecule, missing hydrogens added.
+    """SMILES, atomic numbers and positions (bohr) of a mol2 text's first molecule.
 
-    Raises ValueError with RDKit's reason.
+    Raises ValueError with RDKit's reason, and where hydrogens are missing: bonds and atom types tell charges only
+    beside them.
     """
     with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as errors:
         graph = Chem.MolFromMol2Block(block, removeHs=False)
         if graph is None:
             raise ValueError(first_error(errors.messages))
+        if any(atom.GetNumRadicalElectrons() for atom in graph.GetAtoms()):
+            raise ValueError("the mol2 lacks hydrogens, without which it tells no charges: add them, or give an SDF")
         Chem.AssignStereochemistryFrom3D(graph)
         smiles = canonical_smiles(Chem.RemoveHs(graph))
-        graph = Chem.AddHs(graph, addCoords=True)
     numbers = np.array([atom.GetAtomicNum() for atom in graph.GetAtoms()], dtype=np.int64)
     return smiles, numbers, graph.GetConformer().GetPositions() * BOHR_PER_ANGSTROM
 
@@ -148,6 +155,15 @@ def _read_radicals(block: str) -> list[str]:
     return [value for line in lines for value in line.split()[1::2]] + re.findall(
         r"^M  V30 .* RAD=([123])", block, re.MULTILINE
     )
+
+
+def _find_code_4(block: str) -> int:
+    """The first atom of a V2000 block with that charge code, from 1; 0 where there is none, or M lines say it all."""
+    lines = block.splitlines()
+    if len(lines) < 4 or "V3000" in lines[3] or re.search(r"^M  (CHG|RAD)", block, re.MULTILINE):
+        return 0
+    atoms = lines[4 : 4 + int(lines[3][:3].strip() or 0)] if lines[3][:3].strip().isdigit() else []
+    return next((number for number, line in enumerate(atoms, start=1) if line[36:39].strip() == "4"), 0)
 
 
 def _places(properties: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pipeline.engines.protocol import (
     ResamplingEngine,
     SuperpositionEngine,
 )
-from pipeline.failures import WrongElectronCount
+from pipeline.failures import InvalidInput, WrongElectronCount
 from pipeline.images import count_electrons, surround
 from pipeline.superposition import (
     Superposition,
@@ -66,6 +66,11 @@ def compute_sample(
     states = dict(known or {})
     for name, engine in engines.items():
         if name not in states and isinstance(engine, Engine):
+            if conformer.ligand_atoms:
+                raise InvalidInput(
+                    f"density {name!r} needs orbitals, which a complex has not, as its pocket's charge is not known: "
+                    'use engine = "promolecule"'
+                )
             states[name] = engine.solve(conformer)
     return sample_states(conformer, grid, states, engines, fields)
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -23,7 +24,8 @@ CLOSEST_ATOMS = 0.5  # bohr; the bond of H₂ has 1.4
 
 def check_method(basis: str, pseudopotential: str) -> None:
     """Refuse what would give wrong densities in silence, before any molecule is computed."""
-    if basis.lower().startswith("gth") and pseudopotential == ALL_ELECTRON:
+    name = re.sub(r"[\W_]", "", basis.lower())
+    if ("gth" in name or name.startswith(("ccecp", "bfd"))) and pseudopotential == ALL_ELECTRON:
         raise ValueError(f'basis "{basis}" has no core functions: give its pseudopotential too, for example "gth-pbe"')
     if settings.conf_file:
         raise ValueError(

@@ -104,6 +104,14 @@ def test_a_networks_cube_has_to_hold_the_ligand_and_not_the_pocket(dataset: Data
         check_atoms_fit(catalog, 2)
 
 
+def test_a_complex_has_no_orbitals(tmp_path: Path) -> None:
+    path = write_folder(tmp_path)
+    path.write_text(RECIPE.replace("[grid]", '[densities.whole]\nengine = "gfn2"\n[grid]'))
+    rows = open_dataset(build_here(path, tmp_path / "store.zarr")).rows
+    assert rows.outcome["good"] == "invalid_input"
+    assert "density 'whole' needs orbitals, which a complex has not" in rows.message["good"]
+
+
 def test_complexes_may_be_split_by_their_ligands_with_the_ligand_alone_as_a_control(tmp_path: Path) -> None:
     path = write_folder(tmp_path)
     control = '[densities.alone]\nengine = "promolecule"\npart = "ligand"\n[splits]\nby = "ligand"\n[grid]'

@@ -80,6 +80,11 @@ def test_a_mol2_ligand_is_read(folder: Path) -> None:
     assert (molecule.smiles, molecule.ligand_atoms) == ("O", 3)
     assert molecule.positions is not None
     assert molecule.positions[0].tolist() == pytest.approx([0, 0, 0.117 * BOHR_PER_ANGSTROM])
+    bare = MOL2.replace("3 2 1 0 0", "2 1 1 0 0").replace("H1 0.000 0.757 -0.471 H ", "C1 0.000 1.1 -0.471 C.3 ")
+    lines = [line for line in bare.splitlines() if "H2" not in line and line != "2 1 3 1"]
+    (folder / "bare.mol2").write_text("\n".join(lines) + "\n")
+    told = read_one(folder, "protein.pdb,bare.mol2,,1").smiles
+    assert "the mol2 lacks hydrogens, without which it tells no charges" in told
 
 
 @pytest.mark.parametrize(

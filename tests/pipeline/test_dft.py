@@ -13,6 +13,8 @@ from pipeline.engines.pyscf_molecule import shells_of
 from pipeline.failures import InvalidInput, NotConverged, UnsupportedElement
 from storage.schema import Conformer, ElectronicState, FloatArray, Shell
 
+VALENCE_SETS = ("gth-dzvp", "DZVP-MOLOPT-GTH", "ccECP-cc-pVDZ", "bfd-vdz")
+
 ALL_ELECTRON = {"basis_set": "def2-svp", "pseudopotential": "none"}
 QUICK = DftEngine(basis_set="gth-dzvp")
 
@@ -216,7 +218,7 @@ def test_unsupported_elements_are_named(engine: DftEngine, number: int, named: s
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"basis_set": "gth-dzvp", "pseudopotential": "none"}, "gth-pbe"),
+        *(({"basis_set": basis, "pseudopotential": "none"}, "gth-pbe") for basis in VALENCE_SETS),
         ({"functional": "PBEX"}, "PBEX"),
     ],
 )

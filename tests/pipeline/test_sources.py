@@ -274,6 +274,27 @@ def test_charges_and_radicals_of_a_record_are_read(tmp_path):
     assert [(one.charge, one.unpaired) for one in kept] == [(-1, 0), (0, 1), (0, 0), (0, 2)]
 
 
+def test_a_radical_that_is_told_by_its_charge_code_gets_no_hydrogen(tmp_path):
+    methyl = [("C", 0, 0, 0.1), ("H", 1.08, 0, 0), ("H", -0.54, 0.94, 0), ("H", -0.54, -0.94, 0)]
+    block = mol_block(methyl, [(1, 2, 1), (1, 3, 1), (1, 4, 1)])
+    coded = block.replace("C   0  0", "C   0  4", 1)
+    assert coded != block
+    (molecule,) = read(write(tmp_path, "m.sdf", coded))
+    assert "atom 1 has charge code 4, a doublet radical: write it as an M  RAD line" in refusal(molecule)
+
+
+def test_no_hydrogen_is_added_to_what_a_row_says_is_an_ion_or_a_radical(tmp_path):
+    acetate = [("C", 0, 0, 0.1), ("C", 1.5, 0, 0), ("O", 2.1, 1.1, 0), ("O", 2.1, -1.1, 0)]
+    acetate += [("H", -0.36, 1.03, 0.1), ("H", -0.36, -0.6, 0.84), ("H", -0.36, -0.43, -0.94)]
+    bonds = [(1, 2, 1), (2, 3, 2), (2, 4, 1), (1, 5, 1), (1, 6, 1), (1, 7, 1)]
+    text = mol_block(acetate, bonds, q=-1) + mol_block(acetate, bonds, q=0)
+    text += mol_block(acetate, bonds, properties=["M  CHG  1   4  -1"], q=-1)
+    ion, acid, drawn = read(write(tmp_path, "m.sdf", text), charge="q")
+    assert "lacks hydrogens as it is drawn (charge +0), but its row says charge -1, 0 unpaired" in refusal(ion)
+    assert (acid.smiles, len(acid.numbers)) == ("CC(=O)O", 8)
+    assert (drawn.smiles, len(drawn.numbers)) == ("CC(=O)[O-]", 7)
+
+
 @pytest.mark.parametrize(("orders", "charges"), [((2, 1), []), ((1, 1), ["M  CHG  2   3  -1   4  -1"])])
 def test_a_nitro_group_is_neutral_however_a_program_wrote_it(tmp_path, orders, charges):
     atoms = [("C", 0, 0, 0), ("N", 1.49, 0, 0), ("O", 2.06, 1.08, 0), ("O", 2.06, -1.08, 0)]
