@@ -1,9 +1,14 @@
 """What stands in a store: rows by outcome, time spent, rate."""
 
+import calendar
 import dataclasses
 import json
+import math
+import os
+import platform
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.generations import count_generations, count_parts, read_latest
@@ -17,6 +22,7 @@ from storage.plan import is_planned, read_plan
 from storage.seal import is_sealed
 
 SECONDS_BETWEEN_RECORDS = 1
+STAMP = "%Y%m%dT%H%M%S"
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Status:
     version: int  # of the dataset: each state of its source is one
     computing_seconds: float  # CPU seconds of the child processes
     wall_seconds: float  # of the runs that computed something
-    workers: int  # of the last of these runs
+    workers: int  # of the last of these runs, and of those at work beside it
     worker_seconds: float  # wall seconds times workers, added up over these runs
 
     @property
@@ -61,8 +67,8 @@ def read_status(store: Location) -> Status:
         sealed=is_sealed(store),
         version=count_generations(store),
         computing_seconds=computing,
-        wall_seconds=sum(run["wall_seconds"] for run in runs),
-        workers=int(runs[-1]["workers"]) if runs else 0,
+        wall_seconds=_unite([(run["started"], run["started"] + run["wall_seconds"]) for run in runs]),
+        workers=_count_workers(runs),
         worker_seconds=sum(run["wall_seconds"] * run["workers"] for run in runs),
     )
 
@@ -100,8 +106,8 @@ class RunRecord:
         self._store, self._workers, self._started = store, workers, started
         self._computed = 0
         self._written = 0.0
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(started)) + f"{started % 1:.3f}"[1:]
-        self._key = run_key(stamp)
+        stamp = time.strftime(STAMP, time.gmtime(started)) + f"{started % 1:.3f}"[1:]
+        self._key = run_key(f"{stamp}-{platform.node()}-{os.getpid()}")  # tasks of an array begin together
 
     def count(self, computed: int) -> None:
         """`computed` more parts or shards were computed, not merely found done; 0 where there are no more."""
@@ -112,12 +118,28 @@ class RunRecord:
                 self._store,
                 self._key,
                 {
+                    "started": self._started,
                     "workers": self._workers,
                     "wall_seconds": time.time() - self._started,
                     "computed": self._computed,
                 },
             )
             vouch_again(self._store, self._key)
+
+
+def _unite(intervals: Sequence[tuple[float, float]]) -> float:
+    """Seconds in which at least one run was at work."""
+    seconds, reached = 0.0, -math.inf
+    for begun, ended in sorted(intervals):
+        seconds += max(0.0, ended - max(begun, reached))
+        reached = max(reached, ended)
+    return seconds
+
+
+def _count_workers(runs: Sequence[Mapping[str, float]]) -> int:
+    """Of the runs that were at work when the last one began."""
+    last = max((run["started"] for run in runs), default=0.0)
+    return int(sum(run["workers"] for run in runs if run["started"] + run["wall_seconds"] >= last))
 
 
 def _count_rows(store: Location) -> int:
@@ -129,5 +151,10 @@ def _count_parts(store: Location) -> int:
 
 
 def _read_runs(store: Location) -> list[dict[str, float]]:
-    keys = [key for key in list_keys(store, "work/runs") if key.endswith(".json")]
-    return [{name: float(str(value)) for name, value in read_record(store, key).items()} for key in keys]
+    runs = []
+    for key in list_keys(store, "work/runs"):
+        if key.endswith(".json"):
+            begun = time.strptime(key.rsplit("/", 1)[-1][:15], STAMP)  # to the second: earlier versions say no more
+            record = {"started": calendar.timegm(begun), **read_record(store, key)}
+            runs.append({name: float(str(value)) for name, value in record.items()})
+    return runs

@@ -130,8 +130,11 @@ def settle_places(model: gemmi.Model) -> Iterator[tuple[str, gemmi.Residue, list
             sharing[residue.segment, str(residue.seqid)].append(residue)
         for residues in sharing.values():
             occupancies: dict[str, float] = defaultdict(float)
-            for atom in (atom for residue in residues for atom in residue if atom.has_altloc()):
-                occupancies[atom.altloc] += atom.occ
+            for residue in residues:
+                labelled = list_labelled(residue)
+                for atom in residue:
+                    if atom.name in labelled:
+                        occupancies[atom.altloc] += atom.occ
             best = max(occupancies, key=occupancies.__getitem__, default="")
             for residue in residues:
                 if len(residues) == 1 or not best or any(atom.altloc == best for atom in residue):
@@ -139,11 +142,17 @@ def settle_places(model: gemmi.Model) -> Iterator[tuple[str, gemmi.Residue, list
 
 
 def name_atoms(residue: gemmi.Residue) -> Iterable[list[gemmi.Atom]]:
-    """The places of every atom of a residue."""
+    """The places of every atom of a residue: of one that is labelled somewhere, a blank label is one of them."""
     named: dict[str, list[gemmi.Atom]] = defaultdict(list)
+    labelled = list_labelled(residue)
     for atom in residue:
-        named[atom.name if atom.has_altloc() else f"{atom.name} {len(named)}"].append(atom)
+        named[atom.name if atom.name in labelled else f"{atom.name} {len(named)}"].append(atom)
     return named.values()
+
+
+def list_labelled(residue: gemmi.Residue) -> set[str]:
+    """Names of atoms with alternate locations."""
+    return {atom.name for atom in residue if atom.has_altloc()}
 
 
 def choose_place(places: list[gemmi.Atom], best: str) -> gemmi.Atom:

@@ -9,7 +9,7 @@ import pytest
 from flows.prepare import plan_source
 from flows.recipe import read_recipe, recipe_values
 from flows.shard import Computed, compute_samples, compute_shard, read_work
-from flows.status import RunRecord
+from flows.status import RunRecord, read_status
 from storage.header import Header, begin_store
 from storage.identity import identify
 from storage.plan import Plan
@@ -35,6 +35,20 @@ def test_shards_of_two_threads_make_the_store_that_one_makes(tmp_path: Path) -> 
     for store in (overlapping, plain):
         seal(store)
     assert identify(overlapping) == identify(plain)
+
+
+def test_tasks_of_an_array_that_run_at_once_count_their_wall_time_once(tmp_path: Path) -> None:
+    store, _ = plan_store(tmp_path, "store.zarr")
+    for key in (store / "work/runs").glob("*.json"):
+        key.unlink()
+    now = time.time()
+    for begun in (now - 400, now - 100, now - 99.9):  # all still at work
+        RunRecord(store, 2, begun).count(1)
+    status = read_status(store)
+    assert status.wall_seconds == pytest.approx(400, abs=1)
+    assert status.workers == 6
+    assert status.worker_seconds == pytest.approx(2 * 600, abs=3)
+    assert len([*(store / "work/runs").glob("*.json")]) == 3
 
 
 def test_the_samples_of_the_next_shard_can_be_computed_before_one_has_its_receipt(tmp_path: Path) -> None:

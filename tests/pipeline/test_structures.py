@@ -66,6 +66,18 @@ def test_of_alternate_locations_the_most_occupied_of_a_residue_stays(tmp_path: P
     assert xs(read(tmp_path, [*GLYCINE, *side])).tolist()[4:] == pytest.approx([11, 13])
 
 
+@pytest.mark.parametrize(("occupancy", "kept"), [(0.6, 10), (0.3, 11)])
+def test_a_blank_label_beside_another_is_an_alternate_location_too(
+    tmp_path: Path, occupancy: float, kept: float
+) -> None:
+    side = [
+        atom("CB", "SER", 2, 10, occupancy=occupancy),
+        atom("CB", "SER", 2, 11, alt="B", occupancy=1 - occupancy),
+        atom("OG", "SER", 2, 12.5),
+    ]
+    assert xs(read(tmp_path, [*GLYCINE, *side])).tolist()[4:] == pytest.approx([kept, 12.5])
+
+
 def test_of_residues_that_share_a_number_one_stays(tmp_path: Path) -> None:
     lines = [
         atom("CA", "SER", 2, 10, alt="A", occupancy=0.3),
