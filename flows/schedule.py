@@ -15,7 +15,8 @@ from flows.care.regenerate import regenerate
 from flows.dataset import build_dataset
 from storage.errors import RequestError, StoreError
 from storage.identity import fingerprint
-from storage.objects import Location, locate, name_store, resolve
+from storage.layout import HEADER
+from storage.objects import Location, has_object, locate, name_store, resolve
 
 
 @flow(name="rhoflow-nightly", flow_run_name=name_run, persist_result=False)
@@ -56,9 +57,11 @@ def train_model(config: Path, runs: Path, store: Location | str) -> None:
 def rebuild(store: Location | str, new: Location | str, workers: int = 1) -> None:
     """Build a dataset again from itself, in a folder of `new` that is named after its content, each content once.
 
-    Fails where the two do not agree.
+    Fails where the two do not agree. Raises RequestError where `new` is a store itself.
     """
     store = locate(store)
+    if has_object(locate(new), HEADER):
+        raise RequestError(f"{new} is a store: name a folder in which stores are built")
     new = locate(f"{new}/{fingerprint(store)[:12]}.zarr")
     regenerate(store, new, workers, time.time())
     if not diff_stores(store, new, as_json=False):

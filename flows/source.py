@@ -129,6 +129,8 @@ def finish_unchanged(store: Location, recipe: Recipe, limit: int | None, *, clai
         return False
     if latest.path != recipe.source.address:
         with nullcontext() if claimed else claim_store(store):
+            if read_latest(store) != latest:
+                return False
             change_generation(store, latest, path=recipe.source.address)
     return True
 

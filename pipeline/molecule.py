@@ -20,9 +20,10 @@ _BOND_STRETCH = (
 )
 
 TRIPLETS = ("O=O", "S=S", "O=S")  # canonical SMILES of closed-shell drawings whose ground state is a triplet
-# Atoms on which two radical electrons are parallel, and the neighbours that leave them so: hydrogen and carbon, and of
-# nitrenes and phosphinidenes halogens.
-HUND = {6: {1, 6}, 7: {1, 6, 9, 17, 35, 53}, 8: {1, 6}, 15: {1, 6, 9, 17, 35, 53}}
+# Atoms on which two radical electrons are parallel, and the neighbours that leave them so; of neutral nitrenes and
+# phosphinidenes halogens, too.
+HUND = {6: {1, 6}, 7: {1, 6}, 8: {1, 6}}
+HUND_OF_NITRENES = {7: {1, 6, 9, 17, 35, 53}, 15: {1, 6, 9, 17, 35, 53}}
 
 
 def read_graph(smiles: str) -> Chem.Mol:
@@ -148,7 +149,8 @@ def _atom_share(atom: Chem.Atom) -> int:
     outer = Chem.GetPeriodicTable().GetNOuterElecs(number) - atom.GetFormalCharge()
     neighbours = {neighbour.GetAtomicNum() for neighbour in atom.GetNeighbors()}
     is_single = all(bond.GetBondType() == Chem.BondType.SINGLE for bond in atom.GetBonds())
-    can_be_parallel = number in HUND and neighbours <= HUND[number] and is_single and not atom.IsInRingSize(3)
+    leaving = (HUND_OF_NITRENES if outer == 5 else {}).get(number) or HUND.get(number)
+    can_be_parallel = leaving is not None and neighbours <= leaving and is_single and not atom.IsInRingSize(3)
     return 2 if radical == 2 and outer >= 4 and can_be_parallel else radical % 2
 
 

@@ -29,11 +29,12 @@ def split_sdf_record(lines: Sequence[str]) -> tuple[str, dict[str, str]]:
     return "\n".join(lines[:end]) + "\n", {"title": lines[0].strip() if lines else "", **fields}
 
 
-def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None, int | None, bool]:
-    """SMILES, atomic numbers, positions (bohr), unpaired electrons, and whether hydrogens were added to a geometry.
+def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None, int | None, int | None]:
+    """SMILES, atomic numbers, positions (bohr), unpaired electrons, and the charge by which hydrogens were added.
 
     Numbers and positions are None for a drawing: no z, and a header that does not say 3D or an atom with four
-    neighbours. Unpaired electrons are None where the block states no spins (RAD). Raises ValueError with RDKit's
+    neighbours. Unpaired electrons are None where the block states no spins (RAD), the charge where no hydrogen was
+    added to a geometry. Raises ValueError with RDKit's
     reason, and for charge code 4, a radical, which RDKit would give a hydrogen.
     """
     if number := _find_code_4(block):
@@ -55,26 +56,28 @@ def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None,
         spins = [int(spin) - 1 for spin in _read_radicals(block)]
         unpaired = sum(spins) if spins else None
         if not is_geometry:
-            return smiles, None, None, unpaired, False
+            return smiles, None, None, unpaired, None
         held = graph.GetNumAtoms()
         graph = Chem.AddHs(graph, addCoords=True)
     numbers = np.array([atom.GetAtomicNum() for atom in graph.GetAtoms()], dtype=np.int64)
     positions = graph.GetConformer().GetPositions() * BOHR_PER_ANGSTROM
-    return smiles, numbers, positions, unpaired, len(numbers) > held
+    return smiles, numbers, positions, unpaired, Chem.GetFormalCharge(graph) if len(numbers) > held else None
 
 
 def read_mol2_block(block: str) -> tuple[str, IntArray, FloatArray]:
     """SMILES, atomic numbers and positions (bohr) of a mol2 text's first molecule.
 
-    Raises ValueError with RDKit's reason, and where hydrogens are missing: bonds and atom types tell charges only
-    beside them.
+    Raises ValueError with RDKit's reason, and where carbons lack hydrogens, or nitrogens and oxygens two: bonds and atom
+    types tell charges only beside them. An oxygen that lacks one is taken for an anion, as carboxylates are.
     """
     with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as errors:
         graph = Chem.MolFromMol2Block(block, removeHs=False)
         if graph is None:
             raise ValueError(first_error(errors.messages))
-        if any(atom.GetNumRadicalElectrons() for atom in graph.GetAtoms()):
-            raise ValueError("the mol2 lacks hydrogens, without which it tells no charges: add them, or give an SDF")
+        if bare := next((atom.GetIdx() + 1 for atom in graph.GetAtoms() if _lacks_hydrogens(atom)), 0):
+            raise ValueError(
+                f"atom {bare} of the mol2 lacks hydrogens, without which it tells no charges: add them, or give an SDF"
+            )
         Chem.AssignStereochemistryFrom3D(graph)
         smiles = canonical_smiles(Chem.RemoveHs(graph))
     numbers = np.array([atom.GetAtomicNum() for atom in graph.GetAtoms()], dtype=np.int64)
@@ -155,6 +158,13 @@ def _read_radicals(block: str) -> list[str]:
     return [value for line in lines for value in line.split()[1::2]] + re.findall(
         r"^M  V30 .* RAD=([123])", block, re.MULTILINE
     )
+
+
+def _lacks_hydrogens(atom: Chem.Atom) -> bool:
+    """RDKit adds none to atoms of a mol2: a carbon is left with open valences, others become anions."""
+    is_isonitrile = any(bond.GetBondType() == Chem.BondType.TRIPLE for bond in atom.GetBonds())
+    is_bare_carbon = atom.GetAtomicNum() == 6 and atom.GetNumRadicalElectrons() > 0 and not is_isonitrile
+    return is_bare_carbon or (atom.GetAtomicNum() in (7, 8) and atom.GetFormalCharge() <= -2)
 
 
 def _find_code_4(block: str) -> int:

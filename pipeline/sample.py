@@ -68,8 +68,8 @@ def compute_sample(
         if name not in states and isinstance(engine, Engine):
             if conformer.ligand_atoms:
                 raise InvalidInput(
-                    f"density {name!r} needs orbitals, which a complex has not, as its pocket's charge is not known: "
-                    'use engine = "promolecule"'
+                    f"density {name!r} needs orbitals, which are not computed of a complex, a pocket cut from its "
+                    'protein: use engine = "promolecule"'
                 )
             states[name] = engine.solve(conformer)
     return sample_states(conformer, grid, states, engines, fields)

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.complexes import Parts, build_complex, list_complexes, list_indices, list_proteins, list_structures
 from pipeline.formats import VOLUME_ENDINGS, FormatError, is_volume_file, list_volume_files, name_volume, read_scene
 from pipeline.maps import is_map_file
-from pipeline.molecule import UNREADABLE, graph_charge, read_graph
+from pipeline.molecule import UNREADABLE
 from pipeline.records import read_comment, read_electrons, read_frame, read_mol_block, read_whole, split_sdf_record
 from pipeline.residues import DEFAULT_RULES, Rules
 from pipeline.structures import is_structure_file
@@ -68,7 +68,7 @@ class _Record:
     unpaired: int | None = None
     group: str = ""
     ligand_atoms: int = 0
-    completed: bool = False  # hydrogens were added to its geometry, by the charges that it is drawn with
+    drawn_charge: int | None = None  # by which hydrogens were added to its geometry, if any were
     parts: Parts | None = None  # the files of a complex or a structure, read only when its turn comes
 
 
@@ -195,7 +195,7 @@ def _read(
 
 def _check_completed(record: _Record, charge: int | None, unpaired: int | None) -> None:
     """Raises ValueError where hydrogens were added to what a data field says is an ion or a radical."""
-    drawn = graph_charge(read_graph(str(record.smiles)))
+    drawn = record.drawn_charge
     if charge not in (None, drawn) or unpaired not in (None, 0, record.unpaired):
         raise ValueError(
             f"it lacks hydrogens as it is drawn (charge {drawn:+d}), but its row says charge {charge}, {unpaired or 0} "
@@ -208,7 +208,7 @@ def _molecule(row: int, identity: str, record: _Record, columns: _Columns) -> Mo
     try:
         charge = _whole(record.fields, columns.charge, record.charge)
         unpaired = _whole(record.fields, columns.unpaired, record.unpaired)
-        if record.completed:
+        if record.drawn_charge is not None:
             _check_completed(record, charge, unpaired)
     except ValueError as error:
         return Molecule(row=row, id=identity, smiles=f"{UNREADABLE}{record.place}: {error}", labels=labels)
@@ -444,10 +444,10 @@ def _sdf_records(source: Path) -> Iterator[_Record]:
 
 def _interpret_mol_block(record: _Record) -> _Record:
     try:
-        smiles, numbers, positions, unpaired, completed = read_mol_block(record.text)
+        smiles, numbers, positions, unpaired, drawn = read_mol_block(record.text)
     except ValueError as error:
         return replace(record, smiles=f"{UNREADABLE}the record at {record.place}: {error}")
-    return replace(record, smiles=smiles, numbers=numbers, positions=positions, unpaired=unpaired, completed=completed)
+    return replace(record, smiles=smiles, numbers=numbers, positions=positions, unpaired=unpaired, drawn_charge=drawn)
 
 
 def _xyz_frames(source: Path) -> Iterator[_Record]:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from storage.claims import claim_store
+from storage.claims import CLAIM, claim_store
 from storage.errors import RequestError, StoreError
 from storage.generations import Origin, count_generations
 from storage.layout import HEADER, SCHEMA_VERSION
 from storage.manifest import vouch_again
-from storage.objects import Json, Location, has_object, is_occupied, read_record, write_record
+from storage.objects import PARTIAL, Json, Location, has_object, list_keys, read_record, write_record
 
 # May differ between runs: what is computed from then on obeys the new ones.
 FREE_KEYS = ("limits", "source.path", "source.heavy_atoms", "source.count")
@@ -31,14 +32,14 @@ def begin_store(store: Location, header: Header) -> None:
     Raises RequestError naming each key that differs, or what stands at `store` instead of a store, and StoreError where
     another works on it by what would change.
     """
-    if not has_object(store, HEADER):
-        if is_occupied(store):
-            raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
-        _write_header(store, header)
-    elif not _is_begun_with(store, header):
-        with claim_store(store):  # whoever works on it goes by its header
-            if not _is_begun_with(store, header):
-                _write_header(store, replace(header, origin=header.origin or read_header(store).origin))
+    if _is_begun_with(store, header):
+        return
+    if isinstance(store, Path):
+        (store / CLAIM).parent.mkdir(parents=True, exist_ok=True)
+    with claim_store(store):  # whoever works on it goes by its header
+        if not _is_begun_with(store, header):
+            was = read_header(store).origin if has_object(store, HEADER) else None
+            _write_header(store, replace(header, origin=header.origin or was))
 
 
 @contextmanager
@@ -51,7 +52,11 @@ def claim_begun(store: Location, header: Header) -> Iterator[None]:
 
 
 def _is_begun_with(store: Location, header: Header) -> bool:
-    """Whether it says just that. Raises RequestError where it says what may not change."""
+    """Whether it says just that. Raises RequestError where it says what may not change, or is no store at all."""
+    if not has_object(store, HEADER):
+        if _is_occupied(store):
+            raise RequestError(f"{store} exists and is no rhoflow store: name an empty or a new folder")
+        return False
     begun = read_header(store)
     if header.origin and (begun.origin is None or begun.origin.fingerprint != header.origin.fingerprint):
         begun_from = f"voxelized from {begun.origin.store}, as it was then" if begun.origin else "built"
@@ -69,6 +74,12 @@ def _is_begun_with(store: Location, header: Header) -> bool:
             + ". Restore the recipe, or build into a new store"
         )
     return begun.recipe == header.recipe and begun.origin == (header.origin or begun.origin)
+
+
+def _is_occupied(store: Location) -> bool:
+    """Whether something is there, leftovers of killed writers and of those who began nothing left out."""
+    is_file = isinstance(store, Path) and store.exists() and not store.is_dir()
+    return is_file or any(not key.endswith(PARTIAL) and key != CLAIM for key in list_keys(store))
 
 
 def _write_header(store: Location, header: Header) -> None:

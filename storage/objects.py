@@ -45,12 +45,6 @@ def name_store(store: Location) -> str:
     return str(resolve(store)).rsplit("/", 1)[-1].removesuffix(".zarr")
 
 
-def is_occupied(store: Location) -> bool:
-    """Whether something is there, leftovers of killed writers left out."""
-    is_file = isinstance(store, Path) and store.exists() and not store.is_dir()
-    return is_file or any(not key.endswith(PARTIAL) for key in list_keys(store))
-
-
 def write_object(store: Location, key: str, content: bytes) -> None:
     """Put `content` at `key`; a reader sees the old object or the new one, also after a power cut."""
     if isinstance(store, Bucket):

@@ -11,10 +11,11 @@ from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.generations import Place, read_latest, write_generation
 from storage.header import read_header
+from storage.layout import version_key
 from storage.manifest import unseal
-from storage.objects import Location
+from storage.objects import Location, has_object
 from storage.outcomes import read_version
-from storage.plan import is_planned, read_plan
+from storage.plan import read_plan
 from storage.receipts import find_missing
 from storage.seal import is_sealed, seal
 
@@ -37,7 +38,7 @@ def retry_failures(store: Location, reason: str | None, workers: int, cluster: s
     with claim_store(store):
         check_bases(store)
         latest = read_latest(store)
-        if is_sealed(store) or (not latest.retried and _is_complete(store)):
+        if is_sealed(store) or _was_sealed(store, latest.number):
             places = find_failures(store, reason)
             unseal(store)
             number, parts = latest.number + 1, latest.first_part + latest.parts
@@ -54,9 +55,10 @@ def retry_failures(store: Location, reason: str | None, workers: int, cluster: s
     return Retried(ends.total(), dict(sorted(ends.items())))
 
 
-def _is_complete(store: Location) -> bool:
-    """As a retry leaves it that was ended before it wrote down what it tries again."""
-    return is_planned(store) and not find_missing(store, (shard.number for shard in read_plan(store).shards()))
+def _was_sealed(store: Location, version: int) -> bool:
+    """As a retry leaves a store that was ended before it wrote down what it tries again."""
+    shards = (shard.number for shard in read_plan(store).shards())
+    return has_object(store, version_key(version)) and not find_missing(store, shards)
 
 
 def find_failures(store: Location, reason: str | None) -> list[Place]:

@@ -22,10 +22,9 @@ from flows.voxelize import check_kept, copy_rows_once
 from pipeline.molecule import UNREADABLE
 from pipeline.sources import read_molecules
 from storage import generations
-from storage.claims import claim_store
 from storage.errors import RequestError
 from storage.generations import Generation, count_generations, read_latest, write_generation
-from storage.header import Header, begin_store, read_header
+from storage.header import Header, begin_store, claim_begun, read_header
 from storage.identity import fingerprint
 from storage.objects import Location, locate, name_store, resolve
 from storage.parts import SourceRow
@@ -80,16 +79,15 @@ def predict_store(wanted: Wanted, begun: float) -> Status:
     learned = Learned(density, model.origin)
     if is_store(wanted.input):
         check_no_spacing(wanted)
-        _begin_from_store(store, source, learned)
-        recipe = None
+        recipe, header = None, _begin_from_store(store, source, learned)
     else:
-        recipe = _begin_from_molecules(store, learned, wanted)
-    with claim_store(store):
+        recipe, header = _begin_from_molecules(store, learned, wanted)
+    with claim_begun(store, header):
         _compute(store, recipe, wanted, begun)
     return read_status(store)
 
 
-def _begin_from_store(store: Location, source: Location, learned: Learned) -> None:
+def _begin_from_store(store: Location, source: Location, learned: Learned) -> Header:
     begun, origin = read_header(source), learned.origin
     if origin.input not in begun.recipe["densities"]:
         raise RequestError(f"{source} has no density {origin.input!r}, which the model starts from")
@@ -100,9 +98,10 @@ def _begin_from_store(store: Location, source: Location, learned: Learned) -> No
     header = Header(recipe_values(recipe), learned.describe(name_store(source)), kept)
     begin_store(store, header)
     copy_rows_once(source, store, header)
+    return header
 
 
-def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> Recipe:
+def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> tuple[Recipe, Header]:
     trained = read_guess_recipe(learned.origin, wanted.spacing_angstrom)
     made = trained.conformers
     if is_file(wanted.input):
@@ -117,8 +116,9 @@ def _begin_from_molecules(store: Location, learned: Learned, wanted: Wanted) -> 
     changes = {"source": source, "conformers": conformers, "limits": limits, "grid": grid}
     recipe = learned.lay_out(recipe_values(trained), changes)
     data = ", ".join(store.rsplit("/", 1)[-1] for store in learned.origin.stores)
-    begin_store(store, Header(recipe_values(recipe), learned.describe(data)))
-    return recipe
+    header = Header(recipe_values(recipe), learned.describe(data))
+    begin_store(store, header)
+    return recipe, header
 
 
 def add_classes(classes: Sequence[int]) -> tuple[int, ...]:

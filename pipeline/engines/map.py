@@ -38,8 +38,10 @@ class MapEngine:
         machine does not see the source at all.
         """
         folder = self.source if self.source.is_dir() else self.source.parent
-        if not folder.is_dir() or not any(folder.iterdir()):
-            raise RequestError(f"{folder}, where the maps are, is empty or missing on this machine: mount it here too")
+        if not self.source.exists() or not any(folder.iterdir()):
+            raise RequestError(
+                f"{self.source}, beside which maps lie, is empty or missing on this machine: mount it too"
+            )
         try:
             path = find_map(self.source, conformer.id.rsplit("#", 1)[0], self.column, self.id)
             map = read_map(path, self.method, self.amplitudes, self.phases)

@@ -25,7 +25,11 @@ CLOSEST_ATOMS = 0.5  # bohr; the bond of H₂ has 1.4
 def check_method(basis: str, pseudopotential: str) -> None:
     """Refuse what would give wrong densities in silence, before any molecule is computed."""
     name = re.sub(r"[\W_]", "", basis.lower())
-    if ("gth" in name or name.startswith(("ccecp", "bfd"))) and pseudopotential == ALL_ELECTRON:
+    if name.startswith(("ccecp", "bfd")):
+        raise ValueError(
+            f'basis "{basis}" has no core functions, and its pseudopotential is unknown here: use a gth one'
+        )
+    if "gth" in name and pseudopotential == ALL_ELECTRON:
         raise ValueError(f'basis "{basis}" has no core functions: give its pseudopotential too, for example "gth-pbe"')
     if settings.conf_file:
         raise ValueError(

@@ -108,6 +108,21 @@ def test_a_store_is_built_again_from_itself_alone(tmp_path: Path) -> None:
     assert "into itself" in rhoflow_here("regenerate", store, store, code=2)
 
 
+def test_a_schedule_builds_each_content_of_a_store_again_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.schedule import rebuild
+
+    store = build(tmp_path / "first")
+    for told in ("identical: 12 samples", "is sealed already: nothing is built again"):
+        rebuild.fn(store, tmp_path / "again")
+        assert told in capsys.readouterr().out
+    (again,) = (tmp_path / "again").iterdir()
+    assert identify(again) == identify(store)
+    with pytest.raises(RequestError, match="is a store: name a folder in which stores are built"):
+        rebuild.fn(store, again)
+
+
 def test_a_voxelized_store_is_built_again_from_its_recipe(built: Path, scheduler: str, tmp_path: Path) -> None:
     coarse, again = tmp_path / "coarse.zarr", tmp_path / "again.zarr"
     rhoflow_here("voxelize", built, coarse, "--spacing-angstrom", "0.8", "--cluster", scheduler)

@@ -109,7 +109,7 @@ def test_a_complex_has_no_orbitals(tmp_path: Path) -> None:
     path.write_text(RECIPE.replace("[grid]", '[densities.whole]\nengine = "gfn2"\n[grid]'))
     rows = open_dataset(build_here(path, tmp_path / "store.zarr")).rows
     assert rows.outcome["good"] == "invalid_input"
-    assert "density 'whole' needs orbitals, which a complex has not" in rows.message["good"]
+    assert "density 'whole' needs orbitals, which are not computed of a complex" in rows.message["good"]
 
 
 def test_complexes_may_be_split_by_their_ligands_with_the_ligand_alone_as_a_control(tmp_path: Path) -> None:

@@ -100,11 +100,12 @@ def test_a_channel_is_the_map_in_deviations_or_as_its_file_scales_it(dataset: Da
 
 
 def test_where_a_machine_does_not_see_the_maps_no_structure_is_at_fault(dataset: Dataset, tmp_path: Path) -> None:
-    engine = MapEngine(tmp_path / "away/maps.csv", "map", "id", "xray", "sigma", None, None, 1.0, "cell")
+    (tmp_path / "other").mkdir()
+    engine = MapEngine(tmp_path / "away", None, None, "xray", "sigma", None, None, 1.0, "cell")
     sample = dataset["good#0"]
     conformer = Conformer("good#0", sample.numbers, sample.positions, 0, 0, "", "")
     for _ in range(2):
-        with pytest.raises(RequestError, match=r"away, where the maps are, is empty or missing on this machine: mount"):
+        with pytest.raises(RequestError, match=r"away, beside which maps lie, is empty or missing on this machine"):
             engine.resample(conformer, sample.grid)
         (tmp_path / "away").mkdir(exist_ok=True)
 

@@ -70,6 +70,10 @@ def test_a_retry_that_ended_before_it_wrote_what_it_tries_is_finished_by_the_sam
     unseal(store)  # on a full disk deleting works, and writing does not
     assert "1 samples tried again: 1 ok" in rhoflow_here("retry", store, "--cluster", scheduler)
     assert len(open_dataset(store)) == 12
+    forget_sample(store, 2, 0)
+    unseal(store)
+    assert "1 samples tried again: 1 ok" in rhoflow_here("retry", store, "--cluster", scheduler)
+    assert open_dataset(store).attributes["version"] == 3
 
 
 def test_where_nothing_failed_so_the_request_is_wrong(tmp_path: Path) -> None:

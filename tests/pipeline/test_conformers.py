@@ -134,7 +134,7 @@ def test_a_molecule_that_is_no_minimum_in_the_gas_phase_is_refused():
     [
         *(("[CH2]", 2), ("[NH]", 2), ("O=O", 2), ("[N]F", 2), ("[PH]", 2), ("O=S", 2), ("[NH2+]", 2), ("[CH]", 1)),
         *(("Cl[C]Cl", 0), ("[SiH2]", 0), ("Cl[Sn]Cl", 0), ("CN1C=CN(C)[C]1", 0), ("[CH+]", 0), ("C=[C]", 0)),
-        ("[C]1CC1", 0),
+        *(("[C]1CC1", 0), ("[PH2+]", 0), ("F[N+]F", 0)),
     ],
 )
 def test_two_electrons_on_one_atom_follow_the_ground_state(smiles, unpaired):
