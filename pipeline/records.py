@@ -67,8 +67,8 @@ def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None,
 def read_mol2_block(block: str) -> tuple[str, IntArray, FloatArray]:
     """SMILES, atomic numbers and positions (bohr) of a mol2 text's first molecule.
 
-    Raises ValueError with RDKit's reason, and where carbons lack hydrogens, or nitrogens and oxygens two: bonds and atom
-    types tell charges only beside them. An oxygen that lacks one is taken for an anion, as carboxylates are.
+    Raises ValueError with RDKit's reason, and where carbons lack hydrogens, or nitrogens and oxygens two: bonds and
+    atom types tell charges only beside them. An oxygen that lacks one is taken for an anion, as carboxylates are.
     """
     with rdBase.BlockLogs(), rdBase.CaptureErrorLog() as errors:
         graph = Chem.MolFromMol2Block(block, removeHs=False)

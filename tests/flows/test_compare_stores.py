@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flows.care.compare_stores import compare_stores
+from storage.errors import RequestError
 from storage.identity import identify
 from storage.plan import read_plan
 from storage.reader import open_dataset
@@ -108,9 +109,7 @@ def test_a_store_is_built_again_from_itself_alone(tmp_path: Path) -> None:
     assert "into itself" in rhoflow_here("regenerate", store, store, code=2)
 
 
-def test_a_schedule_builds_each_content_of_a_store_again_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_schedule_builds_each_content_again_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from flows.schedule import rebuild
 
     store = build(tmp_path / "first")

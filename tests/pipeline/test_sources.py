@@ -283,6 +283,14 @@ def test_a_radical_that_is_told_by_its_charge_code_gets_no_hydrogen(tmp_path):
     assert "atom 1 has charge code 4, a doublet radical: write it as an M  RAD line" in refusal(molecule)
 
 
+def test_a_substituent_that_is_not_named_costs_one_row(tmp_path):
+    open_end = [("R#", -1.5, 0, 0.1), ("C", 0, 0, 0.1)]
+    text = mol_block(open_end, [(1, 2, 1)]) + WATER_BLOCK
+    bad, good = read(write(tmp_path, "m.sdf", text))
+    assert "holds a dummy atom" in refusal(bad)
+    assert good.smiles == "O"
+
+
 def test_no_hydrogen_is_added_to_what_a_row_says_is_an_ion_or_a_radical(tmp_path):
     acetate = [("C", 0, 0, 0.1), ("C", 1.5, 0, 0), ("O", 2.1, 1.1, 0), ("O", 2.1, -1.1, 0)]
     acetate += [("H", -0.36, 1.03, 0.1), ("H", -0.36, -0.6, 0.84), ("H", -0.36, -0.43, -0.94)]
