@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.claims import CLAIM
 from storage.identity import identify
 from storage.layout import SEAL
 from storage.manifest import MANIFESTS, is_vouched_for, read_manifest, unseal, vouch_again
