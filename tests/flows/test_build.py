@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from storage.identity import identify
+from storage.layout import generation_key
+from storage.objects import has_object
 from storage.outcomes import read_row_outcomes
 from storage.plan import read_plan
 from storage.reader import open_dataset
@@ -145,9 +147,8 @@ def test_of_two_builds_at_once_the_second_is_refused(undisturbed: Path, home: Pa
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    claim = store / "work/claim.json"
     deadline = time.monotonic() + 120
-    while not (claim.exists() and claim.read_text()) and first.poll() is None and time.monotonic() < deadline:
+    while not has_object(store, generation_key(1)) and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     refused = rhoflow(home, "build", recipe, store, "--workers", 1, code=1)
     assert f"is being worked on by process {first.pid} on " in refused

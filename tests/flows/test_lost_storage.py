@@ -15,6 +15,7 @@ from storage.buckets import Bucket
 from storage.claims import CLAIM, claim_store
 from storage.errors import StoreError
 from storage.identity import identify
+from storage.layout import generation_key
 from storage.objects import delete_object, has_object, list_keys, read_object, write_object
 from storage.reader import open_dataset
 from tests.flows.small_build import build_here, command, environment, rhoflow, rhoflow_here, write_recipe
@@ -71,7 +72,7 @@ def built(server: str, home: Path, scheduler: str, recipe: Path) -> Bucket:  # n
     build = command("build", recipe, str(store), "--workers", 1)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = subprocess.Popen(build, env=environment(home), start_new_session=True, **quiet)
-    wait_for(lambda: has_object(store, CLAIM), running)
+    wait_for(lambda: has_object(store, generation_key(1)), running)  # its source is read: it works on it
     with pytest.raises(StoreError, match=f"worked on by process {running.pid} on "), claim_store(store):
         pass
     wait_for(lambda: list_keys(store, "work/receipts"), running)
