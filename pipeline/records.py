@@ -34,8 +34,8 @@ def read_mol_block(block: str) -> tuple[str, IntArray | None, FloatArray | None,
 
     Numbers and positions are None for a drawing: no z, and a header that does not say 3D or an atom with four
     neighbours. Unpaired electrons are None where the block states no spins (RAD), the charge where no hydrogen was
-    added to a geometry. Raises ValueError with RDKit's
-    reason, and for charge code 4, a radical, which RDKit would give a hydrogen.
+    added to a geometry. Raises ValueError with RDKit's reason, and for charge code 4, a radical, which RDKit would give
+    a hydrogen.
     """
     if number := _find_code_4(block):
         raise ValueError(f"atom {number} has charge code 4, a doublet radical: write it as an M  RAD line")
