@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from storage.objects import write_object
 from training.comparison.config import KINDS, Comparison
 from training.comparison.table import Row
+from training.comparison.text import round_figure
 
 INK, FAINT, PAPER = "#23272e", "#8a9099", "#ffffff"
 HUES = (
@@ -162,7 +163,7 @@ def _draw_bars(axes: Axes, rows: Sequence[Row], looks: Mapping[str, Look]) -> No
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [place, place], color=INK, linewidth=1.2)
         axes.annotate(
-            f"{row.mean:.3g}",
+            round_figure(row.mean),
             (row.high or row.mean, place),
             (5, 0),
             textcoords="offset points",

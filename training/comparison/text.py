@@ -37,7 +37,7 @@ def arrange_rows(rows: Sequence[Row]) -> list[list[str]]:
         others = [by_measure.get(measure, "–") for measure in measures[1:]]
         ratio = _interval(chief.ratio, chief.ratio_low, chief.ratio_high)
         numbers = [_count(chief), str(chief.seeds) if chief.is_trained else "–"]
-        spread = "–" if chief.spread is None else _round(chief.spread)
+        spread = "–" if chief.spread is None else round_figure(chief.spread)
         table.append([method, *numbers, by_measure.get(measures[0], "–"), spread, ratio, *others])
     return table
 
@@ -58,11 +58,11 @@ def _count(row: Row) -> str:
 def _interval(mean: float | None, low: float | None, high: float | None) -> str:
     if mean is None:
         return "–"
-    return _round(mean) + ("" if low is None or high is None else f" [{_round(low)}, {_round(high)}]")
+    return round_figure(mean) + ("" if low is None or high is None else f" [{round_figure(low)}, {round_figure(high)}]")
 
 
-def _round(number: float) -> str:
-    """Three digits that count."""
+def round_figure(number: float) -> str:
+    """Three digits that count, as tables and plots have them."""
     return f"{number:#.3g}".rstrip(".") if number and not 1e-3 <= abs(number) < 1e3 else f"{number:.{_places(number)}f}"
 
 
