@@ -132,6 +132,18 @@ def test_cells_in_processes_of_their_own_give_the_same(store: Path, tmp_path: Pa
     assert (tmp_path / "2/comparison.json").read_bytes() == (tmp_path / "1/comparison.json").read_bytes()
 
 
+def test_seeds_may_be_added_to_a_comparison(store: Path, compared: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    compare(write_config(tmp_path, store, ("[1, 2]", "[1]")), run, workers=1, resume=False)
+    first = {file: file.stat().st_mtime_ns for file in run.rglob("best.pt")}
+    compare(write_config(tmp_path, store), run, workers=1, resume=True)
+    assert {file: file.stat().st_mtime_ns for file in first} == first
+    for name in ("comparison.json", "comparison_config.json"):
+        assert (run / name).read_bytes() == (compared / "run" / name).read_bytes()
+    with pytest.raises(RequestError, match=r"was begun with seeds = \[1, 2\], not \[2, 1, 3\]"):
+        compare(write_config(tmp_path, store, ("[1, 2]", "[2, 1, 3]")), run, workers=1, resume=True)
+
+
 def test_a_killed_comparison_goes_on_to_the_same_table(store: Path, compared: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, store)
     script = (

@@ -58,7 +58,7 @@ def check_comparison(comparison: Comparison) -> None:
 def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
     """Write down what is compared, once its data are looked at, or check that it goes on as it began.
 
-    Raises RequestError naming the key.
+    More seeds may follow those it began with. Raises RequestError naming the key.
     """
     values = {**comparison_values(comparison), **_fingerprint_data(comparison)}
     if not has_object(run, CONFIG):
@@ -68,12 +68,15 @@ def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
     if not resume:
         raise RequestError(f"{run} holds a comparison already: add --resume to go on with it, or name a new folder")
     begun = {**_list_defaults(comparison), **read_record(run, CONFIG)}
+    adds_seeds = begun["seeds"] in [list(comparison.seeds[:count]) for count in range(1, len(comparison.seeds))]
     for key in dict.fromkeys([*begun, *values]):
-        if begun.get(key) != values.get(key) and not _is_free(key):
+        if begun.get(key) != values.get(key) and not (_is_free(key) or (key == "seeds" and adds_seeds)):
             raise RequestError(
                 f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
                 "restore the config, or compare in a new folder"
             )
+    if adds_seeds:
+        write_record(run, CONFIG, values)
 
 
 def _fingerprint_data(comparison: Comparison) -> dict[str, Json]:
