@@ -144,7 +144,9 @@ def evaluate(
 def compare(
     config: Annotated[Path, typer.Argument(help="what is compared, a TOML file: see deploy/studies")],
     run: Annotated[Path, typer.Argument(help="the folder of this comparison")],
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted comparison")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with an interrupted comparison, or with more seeds")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="trainings at once, each a process with its share of cores")] = 1,
 ) -> None:
     """Train variants of a model, on several numbers of molecules and with several seeds, and judge them side by side.

@@ -14,7 +14,7 @@ from pathlib import Path
 from storage.claims import CLAIM, claim_store
 from storage.errors import RhoflowError
 from training.comparison.config import Comparison, read_comparison
-from training.comparison.jobs import Job, claim_comparison, list_stages
+from training.comparison.jobs import Job, add_seeds, claim_comparison, list_stages
 from training.comparison.table import write_table
 from training.comparison.text import describe_comparison
 
@@ -35,6 +35,7 @@ def compare(config: Path, run: Path, workers: int, resume: bool, do_all: DoAll |
     do = partial(_do_and_note, choose_place(workers), comparison, run)
     (run / CLAIM).parent.mkdir(exist_ok=True)
     with claim_store(run):
+        add_seeds(comparison, run)
         for stage in list_stages(comparison, run):
             left = [job for job in stage if not job.is_done]
             do_all(left, do) if do_all else do_in_turn(left, do, workers)

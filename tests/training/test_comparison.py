@@ -140,8 +140,41 @@ def test_seeds_may_be_added_to_a_comparison(store: Path, compared: Path, tmp_pat
     assert {file: file.stat().st_mtime_ns for file in first} == first
     for name in ("comparison.json", "comparison_config.json"):
         assert (run / name).read_bytes() == (compared / "run" / name).read_bytes()
-    with pytest.raises(RequestError, match=r"was begun with seeds = \[1, 2\], not \[2, 1, 3\]"):
-        compare(write_config(tmp_path, store, ("[1, 2]", "[2, 1, 3]")), run, workers=1, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([("[1, 2]", "[2, 1, 3]")], r"seeds = \[1, 2\], not \[2, 1, 3\].*new seeds may stand behind those"),
+        ([("[1, 2]", "[1]")], r"was begun with seeds = \[1, 2\], not \[1\]"),
+        ([("[1, 2]", "[1, 2, 3]"), ("width = 4", "width = 6")], r"was begun with variants.wide.width = 4, not 6"),
+    ],
+)
+def test_other_seeds_and_other_changes_are_refused(
+    store: Path, compared: Path, tmp_path: Path, changes: list[tuple[str, str]], message: str
+) -> None:
+    before = (compared / "run/comparison_config.json").read_bytes()
+    with pytest.raises(RequestError, match=message):
+        compare(write_config(tmp_path, store, *changes), compared / "run", workers=1, resume=True)
+    assert (compared / "run/comparison_config.json").read_bytes() == before
+
+
+def test_seeds_are_not_added_to_a_comparison_that_another_holds(store: Path, compared: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(compared / "run", run)
+    holder = (
+        "import sys; from pathlib import Path; from storage.claims import claim_store\n"
+        f"with claim_store(Path({str(run)!r})): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        before = (run / "comparison_config.json").read_bytes()
+        with pytest.raises(StoreError, match="is being worked on by"):
+            compare(write_config(tmp_path, store, ("[1, 2]", "[1, 2, 3]")), run, workers=1, resume=True)
+        assert (run / "comparison_config.json").read_bytes() == before
 
 
 def test_a_killed_comparison_goes_on_to_the_same_table(store: Path, compared: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def read_comparison(path: Path) -> Comparison:
 
 
 def comparison_values(comparison: Comparison) -> dict[str, Json]:
-    """What must stay the same when a comparison goes on; where data lie, and what computes, may change."""
+    """What must stay the same when a comparison goes on, but for seeds behind its own; where data lie may change."""
     variants = {name: config_values(config) for name, config in comparison.variants.items()}
     values: dict[str, Json] = {
         "kind": comparison.kind,

@@ -60,7 +60,7 @@ def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
 
     More seeds may follow those it began with. Raises RequestError naming the key.
     """
-    values = {**comparison_values(comparison), **_fingerprint_data(comparison)}
+    values = _describe(comparison)
     if not has_object(run, CONFIG):
         check_comparison(comparison)
         write_record(run, CONFIG, values)
@@ -74,17 +74,28 @@ def claim_comparison(comparison: Comparison, run: Path, resume: bool) -> None:
             raise RequestError(
                 f"{run} was begun with {key} = {begun.get(key)!r}, not {values.get(key)!r}: "
                 "restore the config, or compare in a new folder"
+                + (" (new seeds may stand behind those)" if key == "seeds" else "")
             )
-    if adds_seeds:
+
+
+def add_seeds(comparison: Comparison, run: Path) -> None:
+    """Write down the seeds that follow those a comparison was begun with; for the holder of its claim alone.
+
+    Raises RequestError as `claim_comparison` does, should another have changed the record in between.
+    """
+    claim_comparison(comparison, run, resume=True)
+    values = _describe(comparison)
+    if read_record(run, CONFIG)["seeds"] != values["seeds"]:
         write_record(run, CONFIG, values)
 
 
-def _fingerprint_data(comparison: Comparison) -> dict[str, Json]:
-    """What the stores hold: trainings on other data have no place in one table."""
+def _describe(comparison: Comparison) -> dict[str, Json]:
+    """Its values, and what the stores hold: trainings on other data have no place in one table."""
     stores = {f"variants.{name}.data": config.store for name, config in comparison.variants.items()}
     stores |= {f"judges.{name}.data": (judge.store,) for name, judge in comparison.judges.items() if judge.store}
     starts = {f"variants.{name}.weights at the start": config.start for name, config in comparison.variants.items()}
     return {
+        **comparison_values(comparison),
         **{key: [fingerprint(store) for store in several] for key, several in stores.items()},
         **{key: checksum_object(locate_run(start), BEST) for key, start in starts.items() if start},
     }
