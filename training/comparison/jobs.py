@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -84,9 +84,9 @@ def add_seeds(comparison: Comparison, run: Path) -> None:
     Raises RequestError as `claim_comparison` does, should another have changed the record in between.
     """
     claim_comparison(comparison, run, resume=True)
-    values = _describe(comparison)
-    if read_record(run, CONFIG)["seeds"] != values["seeds"]:
-        write_record(run, CONFIG, values)
+    record = cast(dict[str, Json], read_record(run, CONFIG))
+    if record["seeds"] != list(comparison.seeds):
+        write_record(run, CONFIG, {**record, "seeds": list(comparison.seeds)})
 
 
 def _describe(comparison: Comparison) -> dict[str, Json]:
